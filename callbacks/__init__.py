@@ -1,0 +1,19 @@
+"""What can be added to any model's training: pictures, averages of weights, guards. Imported when first asked for."""
+
+import importlib
+
+_HOME = {
+    "ExponentialMovingAverage": "ema",
+    "FiguresBar": "figures_bar",
+    "NonFiniteGuard": "non_finite_guard",
+    "Reconstructions": "reconstructions",
+    "SampleGrid": "sample_grid",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(importlib.import_module(f"callbacks.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'callbacks' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -1,0 +1,67 @@
+"""Where pictures go: a file in the run folder, and every logger that shows images."""
+
+from abc import abstractmethod
+from pathlib import Path
+
+import torch
+from PIL import Image
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+__all__ = ["Gallery"]
+
+
+class Gallery(Callback):
+    """Draws at every validation and at the end of training; each picture is kept, and goes to any logger that shows images.
+
+    Files: ``<run folder>/pictures/<name>-<batches>.png`` and ``<name>.png``, the newest. Drawing happens on rank 0, in
+    evaluation mode, with a random stream of its own, so that pictures of one run are comparable and training does not
+    depend on whether they are drawn.
+
+    Arguments:
+        name: The file's and the logged image's name.
+        seed: Seed of the pictures' own randomness.
+    """
+
+    def __init__(self, name: str, seed: int = 0):
+        self.name, self.seed = name, seed
+        self._drawn_at = -1
+
+    @abstractmethod
+    def draw(self, trainer: Trainer, model: LightningModule) -> Image.Image | None:
+        """The picture, or None where the model can't give one."""
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw with the weights that are validated."""
+        if not trainer.sanity_checking:
+            self._show(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the last state, unless validation just did."""
+        if self._drawn_at != trainer.global_step:
+            self._show(trainer, pl_module)
+
+    @torch.no_grad()
+    def _show(self, trainer: Trainer, model: LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        training = model.training
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self.seed)
+            model.eval()
+            image = self.draw(trainer, model)
+            model.train(training)
+        if image is None:
+            return
+        self._drawn_at = trainer.global_step
+        folder = Path(trainer.default_root_dir) / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        for stem in (f"{self.name}-{trainer.global_step:07d}", self.name):
+            image.save(folder / f"{stem}.png")
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(self.name, [image], step=trainer.global_step)
+            elif hasattr(getattr(logger, "experiment", None), "add_image"):
+                pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+                pixels = pixels.view(image.height, image.width, 3)
+                logger.experiment.add_image(self.name, pixels, trainer.global_step, dataformats="HWC")

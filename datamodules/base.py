@@ -1,0 +1,71 @@
+"""The frame of every data set: a spec, three fixed splits, and loaders that work on the training device."""
+
+import os
+from abc import abstractmethod
+
+import torch
+from pytorch_lightning import LightningDataModule
+
+from datamodules.loader import Arrays, EvalLoader, TrainLoader
+from zoo.spec import DataSpec
+
+__all__ = ["DataModule"]
+
+
+class DataModule(LightningDataModule):
+    """A data set that says what it is (:attr:`spec`) and loads its splits (:meth:`load`); loaders come from here.
+
+    Arguments:
+        batch_size: Training examples per batch and process.
+        eval_batch_size: The same for validation and test; four times ``batch_size`` if not given.
+        seed: Seed of shuffling and noise; the run's ``--seed_everything`` if not given. Splits do not depend on it.
+        on_device: Keep the whole data set on the training device, in its compact form. Turn off where it doesn't fit.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        eval_batch_size: int | None = None,
+        seed: int | None = None,
+        on_device: bool = True,
+    ):
+        super().__init__()
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or 4 * batch_size
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.on_device = on_device
+        self.splits: dict[str, Arrays] = {}
+
+    @property
+    @abstractmethod
+    def spec(self) -> DataSpec:
+        """What models must know of the data; known before anything is loaded."""
+
+    @abstractmethod
+    def load(self) -> dict[str, Arrays]:
+        """The splits ``train``, ``val`` and ``test``."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the splits, once."""
+        if not self.splits:
+            self.splits = self.load()
+
+    def train_dataloader(self) -> TrainLoader:
+        """Shuffled batches of the training split, without end (see :class:`TrainLoader`)."""
+        return TrainLoader(self._placed("train"), self.batch_size, self.seed, *self._place())
+
+    def val_dataloader(self) -> EvalLoader:
+        """Each validation example once."""
+        return EvalLoader(self._placed("val"), self.eval_batch_size, self.seed, *self._place())
+
+    def test_dataloader(self) -> EvalLoader:
+        """Each test example once."""
+        return EvalLoader(self._placed("test"), self.eval_batch_size, self.seed, *self._place())
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _placed(self, split: str) -> Arrays:
+        self.setup()
+        device = self.trainer.strategy.root_device if self.trainer and self.on_device else torch.device("cpu")
+        return self.splits[split].to(device)

@@ -1,0 +1,95 @@
+"""Test metrics of a checkpoint, as a table and as JSON."""
+
+import argparse
+import json
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentParser
+from pytorch_lightning import LightningDataModule, Trainer, seed_everything
+
+from zoo import registry
+from zoo.checkpoints import load, require_same_data
+from zoo.errors import ZooError
+from zoo.runs import run_of
+from zoo.spec import DataSpec
+from zoo.training import import_class, option_names, quiet_lightning, spec_of
+
+__all__ = ["evaluate"]
+
+
+def evaluate(argv: list[str]) -> None:
+    """Parse ``python -m zoo.evaluate``'s arguments, test the model, print the table and write the JSON."""
+    parser = argparse.ArgumentParser(
+        "python -m zoo.evaluate",
+        description="Test a trained model on the test split of its data. Options of the data (--data.root DIR, "
+        "--data.batch_size N) are accepted too.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--ckpt", required=True, metavar="FILE", help="a run's checkpoints/last.ckpt or best.ckpt")
+    parser.add_argument("--data", metavar="NAME", help="another data set than the run's (python -m zoo lists them)")
+    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="0 (default): CPU; 1: one GPU")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file (default: evaluation.json in the run folder)")
+    options, rest = parser.parse_known_args(argv)
+
+    quiet_lightning()
+    seed_everything(options.seed, verbose=False)
+    model = load(options.ckpt)
+    run = run_of(options.ckpt)
+    data = _data(run, options.data, rest)
+    require_same_data(options.ckpt, model.spec, DataSpec.of(spec_of(data)))
+    trainer = Trainer(
+        accelerator="gpu" if options.gpus else "cpu",
+        devices=options.gpus or 1,
+        strategy=model.strategy if options.gpus > 1 else "auto",
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=True,
+    )
+    (figures,) = trainer.test(model, data, verbose=False)
+    name = type(model).__name__
+    examples = len(data.splits["test"]) if hasattr(data, "splits") else None
+    report = {
+        "model": name,
+        "data": model.spec.name,
+        "split": "test",
+        "examples": examples,
+        "checkpoint": str(options.ckpt),
+        "seed": options.seed,
+        "metrics": figures,
+    }
+    print(f"{name} on {model.spec.name}, test split" + (f", {examples:,} examples" if examples else ""))
+    width = max(map(len, figures), default=0)
+    for metric, figure in figures.items():
+        print(f"  {metric:<{width}}  {figure:12.5g}")
+    out = options.out or (run or Path(options.ckpt).parent) / "evaluation.json"
+    out.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"JSON: {out}")
+
+
+def _data(run: Path | None, name: str | None, rest: list[str]) -> LightningDataModule:
+    """The datamodule of the run's config.yaml, or the named one, with the options typed."""
+    stored = {}
+    if run is not None:
+        stored = yaml.safe_load((run / "config.yaml").read_text())["data"]
+    if name is not None:
+        path = registry.DATA[name].path if name in registry.DATA else name
+        if "." not in path:
+            raise ZooError(f"no data set {name!r}.{registry.suggestion(name, list(registry.DATA))}")
+        stored = stored if stored.get("class_path") == path else {"class_path": path}
+    if not stored:
+        raise ZooError("no config.yaml beside the checkpoint says what it was trained on: name it with --data NAME.")
+    cls = import_class(stored["class_path"])
+    known = [f"--data.{option}" for option in option_names(cls)]
+    for word in rest:
+        if word.startswith("--") and (key := word.partition("=")[0]) not in known:
+            raise ZooError(f"no option {key}.{registry.suggestion(key, known)} There are --ckpt, --out, {', '.join(known)}.")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, "data", fail_untyped=False)
+    parser.set_defaults({f"data.{key}": value for key, value in stored.get("init_args", {}).items()})
+    try:
+        return parser.instantiate_classes(parser.parse_args(rest)).data
+    except Exception as error:
+        raise ZooError(str(error).splitlines()[0]) from error

@@ -1,0 +1,13 @@
+"""One file per method. Classes are imported when they are first asked for: ``from zoo.models import GAN``."""
+
+from zoo import registry
+
+_HOME = {"GAN": "zoo.models.gan", "GenerativeModule": "zoo.models.base"}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return registry.find_class(f"{_HOME[name]}.{name}")
+    raise AttributeError(f"module 'zoo.models' has no attribute {name!r}." + registry.suggestion(name, __all__))

@@ -1,0 +1,136 @@
+"""What every model of the zoo is: a LightningModule with an objective and samples; the steps are written once, here."""
+
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from zoo.errors import ZooError
+from zoo.spec import Batch, DataSpec
+
+__all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood"]
+
+
+@runtime_checkable
+class HasLikelihood(Protocol):
+    """Models whose log p(x) can be computed or bounded."""
+
+    likelihood: Literal["exact", "bound"]
+
+    def log_likelihood(self, x: Tensor, samples: int = 1) -> Tensor:
+        """log p(x) in nats per example, (B,), or its importance-weighted bound with ``samples`` samples."""
+        ...
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """Models with a latent space from which examples are made."""
+
+    latent_dim: int
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (B, latent_dim) to examples in data space."""
+        ...
+
+
+@runtime_checkable
+class Autoencodes(Decodes, Protocol):
+    """Models that also find the latents of given examples."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Examples (B, ...) to latents (B, latent_dim)."""
+        ...
+
+
+class GenerativeModule(LightningModule):
+    """A model of data x that can be trained (:meth:`objective`) and sampled from (:meth:`sample`).
+
+    A subclass's constructor takes ``spec`` and options of plain types, calls ``super().__init__(spec)`` and builds its
+    networks; its arguments are stored in the checkpoint by themselves, so that a checkpoint alone rebuilds the model.
+
+    Arguments:
+        spec: The data's description, a :class:`~zoo.spec.DataSpec` or its dict. The command line fills it in.
+    """
+
+    strategy: ClassVar[str] = "ddp"  # how Lightning runs this model on several processes
+    monitor: ClassVar[str | None] = None  # the metric that says which checkpoint is best; None where nothing does
+    monitor_mode: ClassVar[Literal["min", "max"]] = "min"
+    on_progress_bar: ClassVar[tuple[str, ...]] = ("loss",)
+    lr: float = 1e-3
+
+    def __init__(self, spec: DataSpec | dict):
+        super().__init__()
+        self.spec = DataSpec.of(spec)
+        self.save_hyperparameters()
+        self._set_hparams({**self.hparams, "spec": self.spec.to_dict()})
+        self._hparams_initial = dict(self.hparams)
+
+    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to be minimised, a scalar, and the named terms to be logged beside it (detached or not)."""
+        raise NotImplementedError(f"{type(self).__name__} must define objective(batch) -> (loss, terms)")
+
+    def sample(self, n: int) -> Tensor:
+        """``n`` examples in data space: like ``Batch.x`` in shape, type and range."""
+        raise NotImplementedError(f"{type(self).__name__} must define sample(n)")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One optimiser step's loss."""
+        loss, terms = self.objective(batch)
+        self.record("train", {"loss": loss, **terms}, len(batch.x))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The objective on held-out examples."""
+        loss, terms = self.objective(batch)
+        self.record("val", {"loss": loss, **terms}, len(batch.x))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The objective on test examples."""
+        loss, terms = self.objective(batch)
+        self.record("test", {"loss": loss, **terms}, len(batch.x))
+
+    def record(self, stage: Literal["train", "val", "test"], terms: dict[str, Tensor], batch_size: int) -> None:
+        """Log ``terms`` as ``<stage>/<name>``: per step while training, as means over all examples and processes else."""
+        training = stage == "train"
+        for shown in (True, False):
+            self.log_dict(
+                {f"{stage}/{name}": v.detach() for name, v in terms.items() if (name in self.on_progress_bar) == shown},
+                prog_bar=shown,
+                on_step=training,
+                on_epoch=not training,
+                sync_dist=not training,
+                batch_size=batch_size,
+            )
+
+    def adam(self, parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
+        """Adam in its fused form, the fastest on CPU and GPU."""
+        return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
+
+    def configure_optimizers(self):
+        """Adam with the learning rate ``self.lr`` for all parameters."""
+        return self.adam(self.parameters(), self.lr)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Add the class, so that the file alone rebuilds the model, and the random state, so that a resumed run is the same."""
+        checkpoint["zoo_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["zoo_random_state"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            checkpoint["zoo_cuda_random_state"] = torch.cuda.get_rng_state(self.device)
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take the random state up again when training goes on; only rank 0's was stored, so the others keep theirs."""
+        if self._trainer is None or self.trainer.global_rank != 0 or not self.trainer.training:
+            return
+        if (state := checkpoint.get("zoo_random_state")) is not None:
+            torch.set_rng_state(state.cpu())
+        if self.device.type == "cuda" and (state := checkpoint.get("zoo_cuda_random_state")) is not None:
+            torch.cuda.set_rng_state(state.cpu(), self.device)
+
+    def require_images(self, network: str) -> None:
+        """Raise ZooError where ``network`` is made for images and the data are vectors."""
+        if not self.spec.is_image:
+            raise ZooError(
+                f"network {network} takes images (C, H, W); {self.spec.name} has shape {self.spec.shape}. "
+                "Use --model.network mlp."
+            )

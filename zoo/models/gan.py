@@ -1,0 +1,262 @@
+"""Generative adversarial networks: a generator against a discriminator, five losses, on logits throughout."""
+
+import math
+from collections.abc import Callable
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu, softplus
+from torch.nn.utils.parametrizations import spectral_norm
+
+from zoo.errors import ZooError
+from zoo.models.base import GenerativeModule
+from zoo.nets.dcgan import DCGANDiscriminator, DCGANGenerator
+from zoo.nets.mlp import mlp
+from zoo.spec import Batch, DataSpec
+
+__all__ = ["GAN", "LOSSES", "gradient_penalty", "jsd_estimate", "r1_penalty", "value"]
+
+
+class AdversarialLoss(NamedTuple):
+    """What the two players minimise, as functions of logits (B,) on real and generated examples."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+
+
+def value(real: Tensor, fake: Tensor) -> Tensor:
+    """V(G, D) = E log D(x) + E log(1 - D(G(z))) in nats, from logits: log D = -softplus(-logit). At most 0."""
+    return -softplus(-real).mean() - softplus(fake).mean()
+
+
+def jsd_estimate(value: Tensor) -> Tensor:
+    """(V + 2 log 2) / 2: the Jensen-Shannon divergence in nats where D is optimal, a lower bound of it for any other D.
+
+    max_D V(G, D) = 2 JSD(data || G) - 2 log 2 (Goodfellow et al. 2014, Theorem 1).
+    """
+    return (value + 2 * math.log(2)) / 2
+
+
+LOSSES = {
+    # min_G max_D V, the game of the lecture (Goodfellow et al. 2014, equation 1)
+    "minimax": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: -softplus(fake).mean()),
+    # the same D; G maximises E log D(G(z)) (Goodfellow et al. 2014, section 3)
+    "non_saturating": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: softplus(-fake).mean()),
+    # Lim & Ye 2017, arXiv:1705.02894
+    "hinge": AdversarialLoss(
+        lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(), lambda fake: -fake.mean()
+    ),
+    # targets 1 for real, 0 for generated, 1 for the generator (Mao et al. 2017, arXiv:1611.04076)
+    "least_squares": AdversarialLoss(
+        lambda real, fake: ((real - 1).square().mean() + fake.square().mean()) / 2,
+        lambda fake: (fake - 1).square().mean() / 2,
+    ),
+    # Wasserstein distance by its dual (Arjovsky et al. 2017, arXiv:1701.07875); needs the gradient penalty
+    "wasserstein": AdversarialLoss(lambda real, fake: fake.mean() - real.mean(), lambda fake: -fake.mean()),
+}
+
+
+def _slopes(discriminator: nn.Module, x: Tensor) -> Tensor:
+    """Squared norm of the gradient of D at each example, (B,): over all its dimensions, in float32 whatever autocast says."""
+    with torch.autocast(x.device.type, enabled=False):
+        x = x.detach().float().requires_grad_()
+        (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
+    return gradient.flatten(1).square().sum(1)
+
+
+def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """E (|grad D(x)| - 1)^2 at random points between real and generated examples, one norm per example.
+
+    References:
+        Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville, Improved Training of Wasserstein GANs, 2017, arXiv:1704.00028.
+    """
+    mix = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
+    squared = _slopes(discriminator, mix * real + (1 - mix) * fake)
+    return ((squared + 1e-12).sqrt() - 1).square().mean()
+
+
+def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
+    """1/2 E |grad D(x)|^2 at real examples.
+
+    References:
+        Mescheder, Geiger, Nowozin, Which Training Methods for GANs do actually Converge?, 2018, arXiv:1801.04406.
+    """
+    return _slopes(discriminator, real).mean() / 2
+
+
+class GAN(GenerativeModule):
+    """A generator G(z), z ~ N(0, I), trained against a discriminator D that tells its examples from real ones.
+
+    Logged: both losses, mean D on real and generated examples, the value V and the estimate (V + 2 log 2) / 2 of the
+    Jensen-Shannon divergence, both in nats. One optimiser step of D is made per batch, and one of G every
+    ``critic_steps`` batches; ``global_step`` counts batches.
+
+    References:
+        Goodfellow et al., Generative Adversarial Nets, 2014, arXiv:1406.2661.
+
+    Arguments:
+        spec: The data's description; the command line fills it in.
+        loss: ``minimax``, ``non_saturating``, ``hinge``, ``least_squares`` or ``wasserstein``.
+        network: ``mlp``, ``dcgan`` (images), or ``auto``: dcgan for images, mlp for vectors.
+        latent_dim: Size of z.
+        width: Channels (dcgan) or hidden units (mlp) of the narrowest layer; 64 or 256 if not given.
+        depth: Hidden layers of the mlp.
+        lr: Learning rate of the generator's Adam.
+        discriminator_lr: The same for the discriminator; ``lr`` if not given.
+        betas: Adam's decay rates.
+        critic_steps: Discriminator steps, on as many batches, for one of the generator.
+        gradient_penalty: Weight of the gradient penalty; 10 for ``wasserstein`` and 0 else, if not given.
+        r1: Weight of the R1 penalty.
+        spectral_norm: Divide each weight of the discriminator by its largest singular value (Miyato et al. 2018,
+            arXiv:1802.05957).
+    """
+
+    # Each backward of the game leaves the other player's parameters unused, which plain "ddp" refuses.
+    strategy: ClassVar[str] = "ddp_find_unused_parameters_true"
+    on_progress_bar: ClassVar[tuple[str, ...]] = ("discriminator_loss", "generator_loss", "jsd")
+
+    def __init__(
+        self,
+        spec: DataSpec | dict,
+        loss: Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein"] = "non_saturating",
+        network: Literal["auto", "mlp", "dcgan"] = "auto",
+        latent_dim: int = 64,
+        width: int | None = None,
+        depth: int = 3,
+        lr: float = 2e-4,
+        discriminator_lr: float | None = None,
+        betas: tuple[float, float] = (0.5, 0.999),
+        critic_steps: int = 1,
+        gradient_penalty: float | None = None,
+        r1: float = 0.0,
+        spectral_norm: bool = False,
+    ):
+        super().__init__(spec)
+        if loss not in LOSSES:
+            raise ZooError(f"loss {loss!r} is not known; there are {', '.join(LOSSES)}")
+        if critic_steps < 1:
+            raise ZooError(f"critic_steps {critic_steps}: 1 or more is needed")
+        self.automatic_optimization = False
+        self.loss, self.latent_dim, self.width, self.depth = LOSSES[loss], latent_dim, width, depth
+        self.lr, self.discriminator_lr, self.betas = lr, discriminator_lr or lr, tuple(betas)
+        self.critic_steps, self.r1 = critic_steps, r1
+        self.gradient_penalty = (10.0 if loss == "wasserstein" else 0.0) if gradient_penalty is None else gradient_penalty
+        self.network = ("dcgan" if self.spec.is_image else "mlp") if network == "auto" else network
+        self.generator = self.build_generator()
+        self.discriminator = self.build_discriminator()
+        if spectral_norm:
+            self.discriminator.apply(_normalise_spectrum)
+
+    def build_generator(self) -> nn.Module:
+        """Latents (B, latent_dim) to what :meth:`generate` turns into examples; override for a network of your own."""
+        if self.network == "mlp":
+            hidden = [self.width or 256] * self.depth
+            return nn.Sequential(
+                mlp((self.latent_dim, *hidden, self.spec.dims)), nn.Unflatten(1, self.spec.shape)
+            )
+        self.require_images(self.network)
+        return DCGANGenerator(self.latent_dim, self.spec.shape, self.width or 64)
+
+    def build_discriminator(self) -> nn.Module:
+        """Examples as :meth:`generate` gives them to logits (B,); override for a network of your own."""
+        if self.network == "mlp":
+            hidden = [self.width or 256] * self.depth
+            return nn.Sequential(
+                nn.Flatten(), mlp((self.spec.dims, *hidden, 1), lambda: nn.LeakyReLU(0.2)), nn.Flatten(0)
+            )
+        self.require_images(self.network)
+        return DCGANDiscriminator(self.spec.shape, self.width or 64)
+
+    def generate(self, z: Tensor) -> Tensor:
+        """G(z): images with values in (-1, 1), vectors as they are. (B, latent_dim) -> (B, *shape)."""
+        x = self.generator(z)
+        return x if self.spec.levels is None else x.tanh()
+
+    def noise(self, n: int) -> Tensor:
+        """z ~ N(0, I), (n, latent_dim)."""
+        return torch.randn(n, self.latent_dim, device=self.device)
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What D minimises, from its logits (B,) on real and generated examples; override for a loss of your own."""
+        return self.loss.discriminator(real, fake)
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        """What G minimises, from D's logits (B,) on generated examples; override for a loss of your own."""
+        return self.loss.generator(fake)
+
+    def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The weighted penalties on D's slope, from real and generated examples."""
+        penalty = torch.zeros((), device=real.device)
+        if self.gradient_penalty:
+            penalty = penalty + self.gradient_penalty * gradient_penalty(self.discriminator, real, fake)
+        if self.r1:
+            penalty = penalty + self.r1 * r1_penalty(self.discriminator, real)
+        return penalty
+
+    def game(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """The state of the game, from logits (B,)."""
+        v = value(real.detach().float(), fake.detach().float())
+        return {
+            "value": v,
+            "jsd": jsd_estimate(v),
+            "d_real": real.detach().sigmoid().mean(),
+            "d_fake": fake.detach().sigmoid().mean(),
+        }
+
+    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """D's loss, without penalties, and beside it G's loss and the state of the game."""
+        fake = self.discriminator(self.generate(self.noise(len(batch.x))))
+        real = self.discriminator(self.spec.to_signed(batch.x))
+        loss = self.discriminator_loss(real, fake)
+        return loss, {"discriminator_loss": loss, "generator_loss": self.generator_loss(fake), **self.game(real, fake)}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """One step of D, and after every ``critic_steps`` of them one of G, on the same generated examples."""
+        # Lightning counts the steps of the optimiser it wraps: D's alone, one per batch.
+        count_d, _ = self.optimizers()
+        step_d, step_g = self.optimizers(use_pl_optimizer=False)
+        x = self.spec.to_signed(batch.x)
+        with_generator = (self.global_step + 1) % self.critic_steps == 0
+        with torch.set_grad_enabled(with_generator):
+            fake = self.generate(self.noise(len(x)))
+
+        real_logits, fake_logits = self.discriminator(x), self.discriminator(fake.detach())
+        loss_d = self.discriminator_loss(real_logits, fake_logits)
+        total = loss_d + self.penalty(x, fake.detach())
+        step_d.zero_grad()
+        self.manual_backward(total)
+        count_d.step()
+        terms = {"discriminator_loss": loss_d, **self.game(real_logits, fake_logits)}
+
+        if with_generator:
+            with self.toggled_optimizer(step_g):
+                loss_g = self.generator_loss(self.discriminator(fake))
+                step_g.zero_grad()
+                self.manual_backward(loss_g)
+                step_g.step()
+            terms["generator_loss"] = loss_g
+            total = total + loss_g
+        self.record("train", terms, len(x))
+        return {"loss": total.detach()}
+
+    def configure_optimizers(self):
+        """Adam for the discriminator, first, and Adam for the generator."""
+        return [
+            self.adam(self.discriminator.parameters(), self.discriminator_lr, self.betas),
+            self.adam(self.generator.parameters(), self.lr, self.betas),
+        ]
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (B, latent_dim) to examples in data space (B, *shape)."""
+        return self.spec.from_signed(self.generate(z))
+
+    def sample(self, n: int) -> Tensor:
+        """``n`` generated examples in data space."""
+        return self.decode(self.noise(n))
+
+
+def _normalise_spectrum(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        spectral_norm(module)

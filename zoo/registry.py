@@ -1,0 +1,51 @@
+"""The names people type, and the classes they stand for. Listing them imports nothing."""
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["DATA", "MODELS", "Entry", "find_class", "preset", "suggestion"]
+
+
+class Entry(NamedTuple):
+    """A class path that is imported when it is needed, and what the class is for, in one line."""
+
+    path: str
+    summary: str
+
+
+MODELS = {
+    "gan": Entry("zoo.models.GAN", "generative adversarial network: five losses, R1, spectral norm, MLP or DCGAN networks"),
+}
+
+DATA = {
+    "digits": Entry("datamodules.Digits", "1,797 real handwritten digits, 8x8, 17 levels; embedded, no download"),
+    "dsprites": Entry("datamodules.DSprites", "737,280 sprites, 64x64, binary, 5 known factors; rendered here, no download"),
+    "toy": Entry("datamodules.Toy", "2-D and 1-D densities with known log p: ring, grid, moons, mixture"),
+    "mnist": Entry("datamodules.MNIST", "70,000 handwritten digits, 28x28, 8 bits or binarised"),
+    "fashion_mnist": Entry("datamodules.FashionMNIST", "70,000 pictures of clothes, 28x28, 8 bits or binarised"),
+    "cifar10": Entry("datamodules.CIFAR10", "60,000 colour photographs, 32x32, 8 bits"),
+    "folder": Entry("datamodules.ImageFolder", "your own pictures: any folder of images (--data.root FOLDER)"),
+}
+
+
+def find_class(path: str) -> type:
+    """The class that a dotted path names; ImportError or AttributeError where there is none."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def preset(name: str) -> Path | None:
+    """The preset ``<name>.yaml``, from the repository or from the installed package; None where there is none."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (path := folder / f"{name}.yaml").is_file():
+            return path
+    return None
+
+
+def suggestion(word: str, known: list[str]) -> str:
+    """`` Did you mean X?`` for the nearest known word, or an empty string where none is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]}?" if near else ""

@@ -1,0 +1,6 @@
+"""`python -m zoo.sample`: see `--help`."""
+
+from zoo.cli import main
+
+if __name__ == "__main__":
+    main("sample")

@@ -1,0 +1,86 @@
+"""What passes between data and models: a batch of examples, and the description of the data they come from."""
+
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ZooError
+
+__all__ = ["Batch", "DataSpec"]
+
+
+class Batch(NamedTuple):
+    """Examples of one data set.
+
+    Attributes:
+        x: (B, C, H, W) uint8 levels 0 .. levels-1, or (B, D) float vectors.
+        factors: (B, K) int64 class indices of the ground-truth factors, where the data has them.
+        label: (B,) int64 classes, where the data has them.
+    """
+
+    x: Tensor
+    factors: Tensor | None = None
+    label: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """All that a model must know of its data. The datamodule owns it, and it is stored in the checkpoint.
+
+    Arguments:
+        name: What the numbers are on, with its variant: ``"mnist[dynamic]"``.
+        shape: (C, H, W) of images, (D,) of vectors.
+        levels: The number of grey or colour levels of discrete data (2, 17, 256); None for continuous data.
+        factor_names: Names of the ground-truth factors, empty where there are none.
+        factor_sizes: The number of values of each factor.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    levels: int | None = None
+    factor_names: tuple[str, ...] = ()
+    factor_sizes: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        for field in ("shape", "factor_names", "factor_sizes"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if not self.shape or any(int(size) < 1 for size in self.shape) or len(self.shape) not in (1, 3):
+            raise ZooError(f"data shape {self.shape}: (C, H, W) for images or (D,) for vectors is needed")
+        if self.levels is not None and self.levels < 2:
+            raise ZooError(f"data with {self.levels} levels: 2 or more are needed, or None for continuous data")
+
+    @classmethod
+    def of(cls, spec: "DataSpec | dict") -> "DataSpec":
+        """The spec itself, or the one that a plain dict (as in a checkpoint) describes."""
+        return spec if isinstance(spec, cls) else cls(**spec)
+
+    def to_dict(self) -> dict:
+        """Plain lists, numbers and strings: what a checkpoint stores."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @property
+    def is_image(self) -> bool:
+        """Whether examples are (C, H, W) images."""
+        return len(self.shape) == 3
+
+    @property
+    def dims(self) -> int:
+        """The number of dimensions D of one example, by which bits/dim are counted."""
+        return prod(self.shape)
+
+    def to_signed(self, x: Tensor) -> Tensor:
+        """Levels 0 .. levels-1 as floats in [-1, 1]; continuous data unchanged."""
+        return x.float() if self.levels is None else x.float() * (2 / (self.levels - 1)) - 1
+
+    def from_signed(self, y: Tensor) -> Tensor:
+        """Floats in [-1, 1] as the nearest levels (uint8), the inverse of :meth:`to_signed`; continuous data unchanged."""
+        if self.levels is None:
+            return y
+        return ((y.float() + 1) * ((self.levels - 1) / 2)).round().clamp(0, self.levels - 1).to(torch.uint8)
+
+    def to_unit(self, x: Tensor) -> Tensor:
+        """Levels 0 .. levels-1 as floats in [0, 1]; continuous data unchanged."""
+        return x.float() if self.levels is None else x.float() / (self.levels - 1)

@@ -1,0 +1,267 @@
+"""LightningCLI for the zoo: words become a model, data, and a Trainer that writes into one run folder."""
+
+import argparse
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities import rank_zero_only
+
+from callbacks import FiguresBar, NonFiniteGuard
+from zoo import registry
+from zoo.checkpoints import require_same_model
+from zoo.cli import Command, expand
+from zoo.errors import ZooError
+from zoo.models.base import GenerativeModule
+from zoo.runs import new_run, run_of
+from zoo.spec import DataSpec
+from zoo.tracking import MetricsCSV, wandb_logger, wandb_mode
+
+__all__ = ["ZooCLI", "fit", "import_class", "option_names", "quiet_lightning", "spec_of"]
+
+
+def import_class(path: str) -> type:
+    """The class at a dotted path, the current folder included; ZooError where there is none."""
+    try:
+        return registry.find_class(path)
+    except (ImportError, AttributeError) as error:
+        raise ZooError(f"can't import {path}: {error}.\nGive module.Class, importable from {Path.cwd()}.") from error
+
+
+def _ancestor(path: str) -> str:
+    """The registered model whose preset suits a class of the user's own: the nearest it derives from, or ``default``."""
+    cls = import_class(path)
+    if not (isinstance(cls, type) and issubclass(cls, GenerativeModule)):
+        raise ZooError(f"{path} is not a model of the zoo: derive it from zoo.models.GenerativeModule.")
+    names = {registry.find_class(entry.path): name for name, entry in registry.MODELS.items()}
+    return next((names[base] for base in cls.__mro__ if base in names), "default")
+
+
+def _short_name(class_path: str, entries: dict[str, registry.Entry]) -> str:
+    cls = registry.find_class(class_path)
+    names = {registry.find_class(e.path): name for name, e in entries.items() if e.path.endswith(f".{cls.__name__}")}
+    return names.get(cls, cls.__name__.lower())
+
+
+def spec_of(data: LightningDataModule) -> dict:
+    """The spec of any datamodule as a dict; ZooError where it has none."""
+    spec = getattr(data, "spec", None)
+    if not isinstance(spec, DataSpec | dict):
+        raise ZooError(f"{type(data).__name__} has no spec: give it an attribute spec = zoo.spec.DataSpec(...)")
+    return DataSpec.of(spec).to_dict()
+
+
+class _Parser(LightningArgumentParser):
+    """Shows the two lines of an error that a person needs, not the usage of 500 options."""
+
+    def error(self, message: str, ex: Exception | None = None):
+        cause = ex
+        while cause is not None:
+            if isinstance(cause, ZooError):
+                raise cause
+            cause = cause.__cause__ or cause.__context__
+        lines = [line.strip() for line in str(message).splitlines() if line.strip()]
+        raise ZooError("\n".join([*lines[:1], *lines[-1:]] if len(lines) > 2 else lines))
+
+
+class ZooCLI(LightningCLI):
+    """Parses a :class:`~zoo.cli.Command` and builds what it asks for.
+
+    Attributes:
+        model, datamodule, trainer: What was asked for.
+        folder: The run folder, on rank 0; None on other ranks that did not inherit it.
+    """
+
+    def __init__(self, command: Command):
+        self.command = command
+        self.folder: Path | None = None
+        super().__init__(
+            model_class=GenerativeModule,
+            datamodule_class=LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=None,
+            parser_class=_Parser,
+            seed_everything_default=0,
+            trainer_defaults={"devices": 1, "enable_model_summary": False},
+            run=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The zoo's own options, and the data's spec for the model."""
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to go on with.")
+        parser.add_argument("--wandb", choices=["auto", "off", "offline", "online"], default="auto", help="W&B mode.")
+        parser.add_argument("--help-all", action="help", help="Show every option.")
+        parser.link_arguments("data", "model.init_args.spec", compute_fn=spec_of, apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: None) -> None:
+        """Expand the short words, refuse what is no option by its exact name, and parse."""
+        command = self.command
+        if command.ckpt_path and not command.model and not command.has_config:
+            if (run := run_of(command.ckpt_path)) is None:
+                raise ZooError(f"no config.yaml beside {command.ckpt_path}: name the model and data, or give --config.")
+            command.rest.insert(0, f"--config={run / 'config.yaml'}")
+        if any(word in ("-h", "--help") for word in command.rest):
+            self._print_help()
+            raise SystemExit(0)
+        arguments = expand(command, _ancestor)
+        self._refuse_unknown(parser, arguments)
+        self.config = parser.parse_args(arguments)
+        if isinstance(devices := self.config.trainer.devices, str) and devices.isdecimal():
+            self.config.trainer.devices = int(devices)  # the parser tries `str` first and would save '4'
+
+    def _classes(self, arguments: list[str]) -> dict[str, type]:
+        """The classes that --model and --data stand for, from the configuration files and words, the last one winning."""
+        paths: dict[str, str] = {}
+        for argument in arguments:
+            key, _, value = argument.partition("=")
+            if key == "--config" and Path(value).is_file():
+                loaded = yaml.safe_load(Path(value).read_text()) or {}
+                for group in ("model", "data"):
+                    if isinstance(section := loaded.get(group), dict) and "class_path" in section:
+                        paths[group] = section["class_path"]
+            elif key in ("--model", "--data"):
+                paths[key[2:]] = value
+        return {group: import_class(path) for group, path in paths.items()}
+
+    def _refuse_unknown(self, parser: LightningArgumentParser, arguments: list[str]) -> None:
+        """ZooError for an option that is none, or is only the beginning of one."""
+        known = {option for option in parser._option_string_actions if option.startswith("--")}
+        prefixes = tuple(f"{option}." for option in known if option not in ("--trainer", "--model", "--data"))
+        classes = self._classes(arguments)
+        for argument in arguments:
+            key = argument.partition("=")[0].removesuffix("+")
+            if not key.startswith("--") or key in known or key.startswith(prefixes):
+                continue
+            group = key[2:].partition(".")[0]
+            whose, near = "", sorted(option for option in known if option.startswith(f"--{group}."))
+            if group in ("model", "data"):
+                if (cls := classes.get(group)) is None:
+                    continue
+                options = option_names(cls)
+                name = key.removeprefix(f"--{group}.").removeprefix("init_args.")
+                if name.partition(".")[0] in options or name in ("class_path", "help"):
+                    continue
+                whose, near = f" of {cls.__name__}", [f"--{group}.{option}" for option in options]
+            hint = registry.suggestion(key, near) or f" There are {', '.join(near[:8])}."
+            raise ZooError(f"no option {key}{whose}.{hint}\n`--model NAME --help` lists the options.")
+
+    def _print_help(self) -> None:
+        words = {"model": (self.command.model, registry.MODELS), "data": (self.command.data, registry.DATA)}
+        parser = ArgumentParser(prog="python -m zoo.fit", add_help=False, usage=argparse.SUPPRESS)
+        for group, (name, entries) in words.items():
+            if name is not None:
+                cls = import_class(entries[name].path if name in entries else name)
+                parser.add_class_arguments(cls, group, skip={"spec"}, fail_untyped=False)
+        print(parser.format_help().strip())
+        print("\nThe words common to all models: python -m zoo.fit --help")
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and Trainer; GPUs that are not there are noticed first."""
+        found = torch.cuda.device_count()
+        if self.command.gpus and self.command.gpus > found and not torch.backends.mps.is_available():
+            machine = f"this machine has {found or 'no'} GPU{'s' if found != 1 else ''}"
+            raise ZooError(f"--gpus {self.command.gpus}: {machine}. Type --gpus {found}{'' if found else ', for the CPU'}.")
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs) -> Trainer:
+        """A Trainer that writes into the run folder, with the model's own strategy when it uses several processes."""
+        config = self.config_init["trainer"]
+        names = [_short_name(self.config[g].class_path, e) for g, e in (("model", registry.MODELS), ("data", registry.DATA))]
+        if rank_zero_only.rank == 0:
+            if self.config.ckpt_path:
+                require_same_model(self.config.ckpt_path, self.model)
+            run = run_of(self.config.ckpt_path) if self.config.ckpt_path else None
+            self.folder = run or new_run(config["default_root_dir"] or "runs", *names)
+            os.environ["ZOO_RUN_FOLDER"] = str(self.folder.resolve())  # Lightning starts the other processes
+        elif "ZOO_RUN_FOLDER" in os.environ:
+            self.folder = Path(os.environ["ZOO_RUN_FOLDER"])
+        if config["strategy"] == "auto" and _several_processes(config):
+            config["strategy"] = self.model.strategy
+        config["callbacks"] = [*(config["callbacks"] or []), *self._own_callbacks(config["callbacks"] or [])]
+        config["default_root_dir"] = self.folder
+        if config["logger"] is None:
+            config["logger"] = self._loggers(*names)
+        return super().instantiate_trainer(**kwargs)
+
+    def _own_callbacks(self, given: list) -> list:
+        own = []
+        if not any(isinstance(callback, NonFiniteGuard) for callback in given):
+            own.append(NonFiniteGuard())
+        if not any(isinstance(callback, ProgressBar) for callback in given):
+            own.append(FiguresBar())
+        if not any(isinstance(callback, ModelCheckpoint) for callback in given):
+            folder = self.folder / "checkpoints" if self.folder else None
+            common = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+            own.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common))
+            if self.model.monitor:
+                best = {"monitor": self.model.monitor, "mode": self.model.monitor_mode}
+                own.append(ModelCheckpoint(filename="best", **best, **common))
+        return own
+
+    def _loggers(self, model: str, data: str) -> list:
+        if rank_zero_only.rank != 0:
+            return []
+        loggers = [MetricsCSV(self.folder)]
+        if (mode := wandb_mode(self.config.wandb)) != "off":
+            summaries = {self.model.monitor: self.model.monitor_mode} if self.model.monitor else {}
+            seed = self.config.seed_everything
+            if (logger := wandb_logger(mode, self.folder, model, data, seed, summaries)) is not None:
+                loggers.append(logger)
+        return loggers
+
+    def fit(self) -> None:
+        """Train, and say where the results are."""
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        if self.trainer.is_global_zero:
+            self.parser.save(self.config, self.folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+            name, data = type(self.model).__name__, self.model.spec
+            print(f"{name}, {weights:,} parameters, on {data.name} {data.shape}, {self.trainer.strategy.root_device}")
+        try:
+            self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config.ckpt_path, weights_only=True)
+        except OSError as error:
+            raise ZooError(
+                f"{error.strerror or error}: {error.filename or self.folder}. Training stopped at batch "
+                f"{self.trainer.global_step};\nfree some space and go on with --ckpt_path {self.folder}/checkpoints/last.ckpt"
+            ) from error
+        finally:
+            if self.trainer.is_global_zero:
+                print(f"run: {self.folder}", flush=True)
+
+
+def option_names(cls: type) -> list[str]:
+    """The names of a class's options, its bases' included."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(cls, "of", fail_untyped=False)
+    return [option[len("--of.") :] for option in parser._option_string_actions if option.startswith("--of.")]
+
+
+def _several_processes(trainer: dict) -> bool:
+    devices = trainer["devices"]
+    if devices in ("auto", -1, "-1"):
+        devices = torch.cuda.device_count()
+    elif isinstance(devices, str):
+        devices = devices.split(",") if "," in devices else int(devices)
+    return (devices if isinstance(devices, int) else len(devices)) > 1 or (trainer["num_nodes"] or 1) > 1
+
+
+def fit(command: Command) -> None:
+    """Train as the command says."""
+    quiet_lightning()
+    ZooCLI(command).fit()
+
+
+def quiet_lightning() -> None:
+    """Leave out what Lightning says of itself, and its warnings of things that are right here."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*log_every_n_steps.*", ".*LeafSpec.*", ".*GPU available but not used.*"):
+        warnings.filterwarnings("ignore", message=message)
