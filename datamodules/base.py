@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from datamodules.loader import Arrays, EvalLoader, TrainLoader
+from zoo.errors import ZooError
 from zoo.spec import DataSpec
 
 __all__ = ["DataModule"]
@@ -30,9 +31,13 @@ class DataModule(LightningDataModule):
         on_device: bool = True,
     ):
         super().__init__()
+        if batch_size < 1:
+            raise ZooError(f"batch_size {batch_size}: 1 or more is needed")
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or 4 * batch_size
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        if self.seed < 0:
+            raise ZooError(f"seed {self.seed}: 0 or more is needed")
         self.on_device = on_device
         self.splits: dict[str, Arrays] = {}
 
@@ -68,4 +73,7 @@ class DataModule(LightningDataModule):
     def _placed(self, split: str) -> Arrays:
         self.setup()
         device = self.trainer.strategy.root_device if self.trainer and self.on_device else torch.device("cpu")
-        return self.splits[split].to(device)
+        try:
+            return self.splits[split].to(device)
+        except torch.OutOfMemoryError:
+            raise ZooError(f"the {split} split does not fit on {device}: add --data.on_device false.") from None

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from datamodules.files import cache_folder
+
 FACTOR_NAMES = ("shape", "scale", "orientation", "posX", "posY")
 FACTOR_SIZES = (3, 6, 40, 32, 32)
 COUNT = math.prod(FACTOR_SIZES)  # 737,280 images
@@ -73,7 +75,8 @@ def packed(cache: str | os.PathLike | None = None, resolution: int = 64, progres
     Warns: in one line when the file is damaged (it is replaced) or cannot be written (the array is returned anyway).
     """
     resolution = _check_resolution(resolution, multiple=8)
-    return _cached(_cache_folder(cache) / f"dsprites-{resolution}.npz", lambda: _draw_all(resolution, progress))
+    folder = Path(cache).expanduser() if cache else cache_folder()
+    return _cached(folder / f"dsprites-{resolution}.npz", lambda: _draw_all(resolution, progress))
 
 
 def index_of(factors) -> np.ndarray:
@@ -179,7 +182,7 @@ def _check_factors(factors) -> np.ndarray:
         raise ValueError(f"factors have shape {factors.shape}; accepted: (N, 5), columns {', '.join(FACTOR_NAMES)}.")
     if factors.dtype.kind not in "iu":
         raise ValueError(f"factors are {factors.dtype}; accepted: integers, the class indices and not the values.")
-    for name, size, column in zip(FACTOR_NAMES, FACTOR_SIZES, factors.T):
+    for name, size, column in zip(FACTOR_NAMES, FACTOR_SIZES, factors.T, strict=True):
         if column.size and (column.min() < 0 or column.max() >= size):
             raise ValueError(f"{name} goes from {column.min()} to {column.max()}; accepted: 0 to {size - 1}.")
     return factors.astype(np.int64)
@@ -194,11 +197,6 @@ def _check_resolution(resolution, multiple: int) -> int:
         accepted = "a whole number, at least 1" if multiple == 1 else f"a positive multiple of {multiple}"
         raise ValueError(f"resolution is {resolution!r}; accepted: {accepted}.")
     return pixels
-
-
-def _cache_folder(cache=None) -> Path:
-    folder = cache or os.environ.get("ZOO_CACHE")
-    return Path(folder or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "zoo")).expanduser()
 
 
 def _cached(path: Path, build) -> np.ndarray:

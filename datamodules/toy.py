@@ -9,6 +9,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from datamodules.base import DataModule
 from datamodules.loader import Arrays
+from zoo.errors import ZooError
 from zoo.spec import DataSpec
 
 __all__ = ["Toy"]
@@ -62,6 +63,10 @@ class Toy(DataModule):
         on_device: bool = True,
     ):
         super().__init__(batch_size, eval_batch_size, seed, on_device)
+        if density not in _DENSITIES:
+            raise ZooError(f"density {density!r}: {', '.join(_DENSITIES)} are there")
+        if size < 5 or (std is not None and std <= 0):
+            raise ZooError(f"size {size} and std {std}: 5 examples or more and a std above 0 are needed")
         means, default = _DENSITIES[density]
         self.density, self.size = density, size
         self.means: Tensor = means()  # (M, D)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from datamodules import dsprites_render as dsprites
+from datamodules.files import cache_folder
 
 REPO = Path(__file__).resolve().parents[1]
 # Both files hold genuine images of the dSprites data set, copyright DeepMind, Apache License 2.0.
@@ -98,7 +99,7 @@ def reference(factors, resolution):
     points = [(round(point.real), round(point.imag)) for point in points]
     centres = 256 * np.arange(resolution) + 128
     inside = np.zeros((resolution, resolution), bool)
-    for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1]):
+    for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
         crossed = (y0 < centres) != (y1 < centres)  # (rows,)
         sign = 1 if y1 > y0 else -1
         right = sign * (centres[:, None] - y0) * (x1 - x0) <= sign * (centres[None] - x0) * (y1 - y0)  # (rows, columns)
@@ -271,6 +272,7 @@ def test_a_killed_writer_leaves_the_cache_alone(tmp_path, build):
 import os, pathlib
 import numpy as np
 from datamodules import dsprites_render as dsprites
+from datamodules.files import cache_folder
 def die(file, **arrays):
     file.write(b"half")
     file.flush()
@@ -301,6 +303,7 @@ def test_two_processes_at_once(tmp_path):
     code = """
 import hashlib, pathlib, sys, time
 from datamodules import dsprites_render as dsprites
+from datamodules.files import cache_folder
 folder, own, other = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 def build():
     (folder / own).touch()
@@ -312,9 +315,7 @@ def build():
 print(hashlib.sha256(dsprites._cached(folder / "cache" / "few.npz", build)).hexdigest())
 """
     command = [sys.executable, "-W", "error::UserWarning", "-c", code, str(tmp_path)]
-    pair = [
-        subprocess.Popen([*command, *names], cwd=REPO, stdout=subprocess.PIPE, text=True) for names in ("ab", "ba")
-    ]
+    pair = [subprocess.Popen([*command, *names], cwd=REPO, stdout=subprocess.PIPE, text=True) for names in ("ab", "ba")]
     outputs = [process.communicate(timeout=120)[0].strip() for process in pair]
     expected = dsprites.render(dsprites.factors_of(range(0, 700000, 2000)))
     assert [process.returncode for process in pair] == [0, 0]
@@ -361,12 +362,11 @@ def test_where_the_cache_lies(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.delenv("ZOO_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert dsprites._cache_folder() == Path("/home/someone/.cache/zoo")
+    assert cache_folder() == Path("/home/someone/.cache/zoo")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert dsprites._cache_folder() == Path("/xdg/zoo")
+    assert cache_folder() == Path("/xdg/zoo")
     monkeypatch.setenv("ZOO_CACHE", "~/own")
-    assert dsprites._cache_folder() == Path("/home/someone/own")
-    assert dsprites._cache_folder(tmp_path) == tmp_path
+    assert cache_folder() == Path("/home/someone/own")
 
 
 def test_packed_at_a_low_resolution(tmp_path, monkeypatch, capfd):

@@ -49,7 +49,7 @@ def load(path: str | Path, map_location: str | torch.device = "cpu"):
 
 
 def require_same_model(path: str | Path, model) -> None:
-    """ZooError unless the checkpoint at ``path`` is of the class and for the data of ``model``, with the same weights' shapes."""
+    """ZooError unless the checkpoint at ``path`` is of ``model``'s class, for its data, with weights of its shapes."""
     checkpoint = read(path)
     ours, theirs = f"{type(model).__module__}.{type(model).__qualname__}", checkpoint["zoo_class"]
     if ours != theirs:

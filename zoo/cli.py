@@ -49,6 +49,7 @@ class Command:
         gpus: The number of GPUs, or None.
         ckpt_path: The checkpoint to go on with, or None.
         has_config: Whether a ``--config`` was given.
+        run_config: The configuration of the run that goes on, once it is found; it stands in a preset's place.
         rest: Everything else, in the order typed, as ``--key=value`` or ``--key value``.
     """
 
@@ -56,6 +57,7 @@ class Command:
         self.model = self.data = self.ckpt_path = None
         self.gpus: int | None = None
         self.has_config = False
+        self.run_config: Path | None = None
         self.rest: list[str] = []
         tokens = iter(argv)
         for token in tokens:
@@ -86,7 +88,8 @@ class Command:
     @staticmethod
     def _check(word: str) -> None:
         if word not in _WORDS and not word.startswith(_GROUPS) and word not in ("seed_everything", "trainer"):
-            raise ZooError(f"no option --{word}.{registry.suggestion(word, _WORDS)}\n`--help` explains the options.")
+            near = registry.suggestion(f"--{word}", [f"--{known}" for known in _WORDS])
+            raise ZooError(f"no option --{word}.{near}\n`--help` explains the options.")
 
 
 def _known(name: str | None, kind: str, entries: dict[str, registry.Entry]) -> str | None:
@@ -94,7 +97,7 @@ def _known(name: str | None, kind: str, entries: dict[str, registry.Entry]) -> s
     if name is None or name in entries or "." in name:
         return name
     raise ZooError(
-        f"no {kind} {name!r} among {', '.join(entries)}.{registry.suggestion(name.lower(), list(entries))}\n"
+        f"no {kind} {name!r} among {', '.join(entries)}.{registry.suggestion(name.lower(), entries)}\n"
         "A class of your own is given with its module: my_file.MyClass."
     )
 
@@ -108,7 +111,7 @@ def expand(command: Command, ancestor: Callable[[str], str] = lambda path: "defa
         >>> [Path(a).name for a in expand(Command(["--model.lr", "3e-4", "--model", "gan", "--gpus", "2"]))]
         ['gan.yaml', '--trainer.accelerator=gpu', '--trainer.devices=2', '--model.lr', '3e-4']
     """
-    front: list[str] = []
+    front = [f"--config={command.run_config}"] if command.run_config else []
     if command.model is not None:
         own = command.model not in registry.MODELS
         name = ancestor(command.model) if own else command.model
@@ -120,9 +123,8 @@ def expand(command: Command, ancestor: Callable[[str], str] = lambda path: "defa
     if command.gpus is not None:
         front.append(f"--trainer.accelerator={'gpu' if command.gpus else 'cpu'}")
         front.append(f"--trainer.devices={command.gpus or 1}")
-    if command.ckpt_path is not None:
-        front.append(f"--ckpt_path={command.ckpt_path}")
-    return front + command.rest
+    resume = [] if command.ckpt_path is None else [f"--ckpt_path={command.ckpt_path}"]
+    return front + command.rest + resume
 
 
 def list_zoo() -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,8 @@ def preset(name: str) -> Path | None:
     return None
 
 
-def suggestion(word: str, known: list[str]) -> str:
-    """`` Did you mean X?`` for the nearest known word, or an empty string where none is near."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" Did you mean {near[0]}?" if near else ""
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean X?`` for the known word whose last dotted part is nearest, or an empty string where none is near."""
+    leaves = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(word.rpartition(".")[2], leaves, n=1, cutoff=0.55)
+    return f" Did you mean {leaves[near[0]]}?" if near else ""

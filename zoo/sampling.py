@@ -22,8 +22,8 @@ def sample(argv: list[str]) -> None:
     )
     parser.add_argument("--ckpt", required=True, metavar="FILE", help="a run's checkpoints/last.ckpt")
     parser.add_argument("--n", type=int, default=64, help="how many samples (default 64)")
-    parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE",
-                        help=".png: a grid of images or a plot of vectors; .npz: the array x, like the data (default samples.png)")  # fmt: skip
+    forms = ".png: a grid of images or a plot of vectors; .npz: the array x, like the data (default samples.png)"
+    parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE", help=forms)
     parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default cpu)")
     options = parser.parse_args(argv)

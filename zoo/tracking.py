@@ -100,7 +100,9 @@ def wandb_mode(asked: str) -> str:
     return "online" if any("wandb" in host for host in known) else "offline"
 
 
-def wandb_logger(mode: str, folder: Path, model: str, data: str, seed: int, summaries: dict[str, str]) -> WandbLogger | None:
+def wandb_logger(
+    mode: str, folder: Path, model: str, data: str, seed: int, settings: dict, summaries: dict[str, str]
+) -> WandbLogger | None:
     """A started W&B run in ``folder``, the same one when the folder's run is resumed; None where none can be had.
 
     It never asks for a login and never stops the training: where W&B can't start, a line says so.
@@ -110,6 +112,7 @@ def wandb_logger(mode: str, folder: Path, model: str, data: str, seed: int, summ
         folder: The run folder.
         model, data: Names, for the group ``<model>-<data>``.
         seed: For the run's name.
+        settings: The run's configuration.
         summaries: Metrics whose best value, ``min`` or ``max``, is the run's summary.
     """
     noted = folder / "wandb" / "run_id.txt"
@@ -119,18 +122,20 @@ def wandb_logger(mode: str, folder: Path, model: str, data: str, seed: int, summ
         noted.parent.mkdir(exist_ok=True)
         if not noted.exists():
             noted.write_text(uuid.uuid4().hex[:8])
-        logger = WandbLogger(
+        run = wandb.init(
             project="zoo",
             name=f"{model}-{data}-s{seed}",
             group=f"{model}-{data}",
             job_type="fit",
             tags=[model, data],
+            config=settings,
             id=noted.read_text().strip(),
             resume="allow",
-            save_dir=str(folder),
+            dir=str(folder),
             mode=mode,
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
+        logger = WandbLogger(save_dir=str(folder), experiment=run)
         for metric, best in summaries.items():
             logger.experiment.define_metric(metric, summary=best)
         return logger

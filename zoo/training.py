@@ -3,7 +3,9 @@
 import argparse
 import logging
 import os
+import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -59,16 +61,35 @@ def spec_of(data: LightningDataModule) -> dict:
 
 
 class _Parser(LightningArgumentParser):
-    """Shows the two lines of an error that a person needs, not the usage of 500 options."""
+    """Shows the line of an error that a person needs, not the usage of 500 options."""
+
+    typed: Sequence[str] = ()  # the options of the command line, for this parser and those that it makes for classes
 
     def error(self, message: str, ex: Exception | None = None):
-        cause = ex
-        while cause is not None:
-            if isinstance(cause, ZooError):
-                raise cause
-            cause = cause.__cause__ or cause.__context__
-        lines = [line.strip() for line in str(message).splitlines() if line.strip()]
-        raise ZooError("\n".join([*lines[:1], *lines[-1:]] if len(lines) > 2 else lines))
+        if (inner := _zoo_error(ex)) is not None:
+            raise inner
+        text = str(message)
+        wrong = re.search(r'Parser key "([^"]+)":\s+Expected an? (.+?)\. Got value: (.*)', text, re.DOTALL)
+        wrong = wrong or re.search(r'Parser key "([^"]+)":.*Subtypes: \[(.+?)\]\n.*Given value: (.*)', text, re.DOTALL)
+        if wrong is None:
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            raise ZooError("\n".join([*lines[:1], *lines[-1:]] if len(lines) > 2 else lines))
+        key, kind, value = wrong.groups()
+        option = next((typed for typed in self.typed if typed.endswith((f".{key}", f"--{key}"))), key)
+        kind = (
+            re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind)
+            .replace("typing.Literal", "one of ")
+            .replace("NoneType", "null")
+        )
+        choices = re.findall(r"'([^']+)'", kind) if kind.startswith("one of") else []
+        raise ZooError(f"{option} {value.strip()}: {kind} is needed.{registry.suggestion(value.strip(), choices)}")
+
+
+def _zoo_error(error: BaseException | None) -> ZooError | None:
+    """The ZooError that led to ``error``, if one did: the parser wraps what is raised inside it."""
+    while error is not None and not isinstance(error, ZooError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 class ZooCLI(LightningCLI):
@@ -108,12 +129,13 @@ class ZooCLI(LightningCLI):
         if command.ckpt_path and not command.model and not command.has_config:
             if (run := run_of(command.ckpt_path)) is None:
                 raise ZooError(f"no config.yaml beside {command.ckpt_path}: name the model and data, or give --config.")
-            command.rest.insert(0, f"--config={run / 'config.yaml'}")
+            command.run_config = run / "config.yaml"
         if any(word in ("-h", "--help") for word in command.rest):
             self._print_help()
             raise SystemExit(0)
         arguments = expand(command, _ancestor)
         self._refuse_unknown(parser, arguments)
+        _Parser.typed = [argument.partition("=")[0] for argument in arguments]
         self.config = parser.parse_args(arguments)
         if isinstance(devices := self.config.trainer.devices, str) and devices.isdecimal():
             self.config.trainer.devices = int(devices)  # the parser tries `str` first and would save '4'
@@ -161,7 +183,8 @@ class ZooCLI(LightningCLI):
             if name is not None:
                 cls = import_class(entries[name].path if name in entries else name)
                 parser.add_class_arguments(cls, group, skip={"spec"}, fail_untyped=False)
-        print(parser.format_help().strip())
+        lines = parser.format_help().replace("``", "").strip().splitlines()
+        print("\n".join(line for line in lines if "Path to a configuration file" not in line))
         print("\nThe words common to all models: python -m zoo.fit --help")
 
     def instantiate_classes(self) -> None:
@@ -169,8 +192,13 @@ class ZooCLI(LightningCLI):
         found = torch.cuda.device_count()
         if self.command.gpus and self.command.gpus > found and not torch.backends.mps.is_available():
             machine = f"this machine has {found or 'no'} GPU{'s' if found != 1 else ''}"
-            raise ZooError(f"--gpus {self.command.gpus}: {machine}. Type --gpus {found}{'' if found else ', for the CPU'}.")
-        super().instantiate_classes()
+            raise ZooError(
+                f"--gpus {self.command.gpus}: {machine}. Type --gpus {found}{'' if found else ' to train on the CPU'}."
+            )
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise _zoo_error(error) or error from None
 
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """A Trainer that writes into the run folder, with the model's own strategy when it uses several processes."""
@@ -180,6 +208,7 @@ class ZooCLI(LightningCLI):
             if self.config.ckpt_path:
                 require_same_model(self.config.ckpt_path, self.model)
             run = run_of(self.config.ckpt_path) if self.config.ckpt_path else None
+            self.datamodule.prepare_data()  # Lightning does it too, but files that are missing need no run folder
             self.folder = run or new_run(config["default_root_dir"] or "runs", *names)
             os.environ["ZOO_RUN_FOLDER"] = str(self.folder.resolve())  # Lightning starts the other processes
         elif "ZOO_RUN_FOLDER" in os.environ:
@@ -214,7 +243,8 @@ class ZooCLI(LightningCLI):
         if (mode := wandb_mode(self.config.wandb)) != "off":
             summaries = {self.model.monitor: self.model.monitor_mode} if self.model.monitor else {}
             seed = self.config.seed_everything
-            if (logger := wandb_logger(mode, self.folder, model, data, seed, summaries)) is not None:
+            settings = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))
+            if (logger := wandb_logger(mode, self.folder, model, data, seed, settings, summaries)) is not None:
                 loggers.append(logger)
         return loggers
 
@@ -222,7 +252,9 @@ class ZooCLI(LightningCLI):
         """Train, and say where the results are."""
         weights = sum(parameter.numel() for parameter in self.model.parameters())
         if self.trainer.is_global_zero:
-            self.parser.save(self.config, self.folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+            again = self.config.clone()
+            again.ckpt_path = None  # the file starts a run like this one anew
+            (self.folder / "config.yaml").write_text(self.parser.dump(again, skip_unset=False))
             name, data = type(self.model).__name__, self.model.spec
             print(f"{name}, {weights:,} parameters, on {data.name} {data.shape}, {self.trainer.strategy.root_device}")
         try:
@@ -230,11 +262,13 @@ class ZooCLI(LightningCLI):
         except OSError as error:
             raise ZooError(
                 f"{error.strerror or error}: {error.filename or self.folder}. Training stopped at batch "
-                f"{self.trainer.global_step};\nfree some space and go on with --ckpt_path {self.folder}/checkpoints/last.ckpt"
+                f"{self.trainer.global_step}.\nMake room, and go on with --ckpt_path {self.folder}/checkpoints/last.ckpt"
             ) from error
         finally:
             if self.trainer.is_global_zero:
-                print(f"run: {self.folder}", flush=True)
+                print(
+                    f"pictures: {self.folder}/pictures\nfigures:  {self.folder}/metrics.csv\nrun: {self.folder}", flush=True
+                )
 
 
 def option_names(cls: type) -> list[str]:
@@ -263,5 +297,5 @@ def quiet_lightning() -> None:
     """Leave out what Lightning says of itself, and its warnings of things that are right here."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*log_every_n_steps.*", ".*LeafSpec.*", ".*GPU available but not used.*"):
+    for message in (".*log_every_n_steps.*", ".*LeafSpec.*", ".*GPU available but not used.*", "Checkpoint directory .*"):
         warnings.filterwarnings("ignore", message=message)

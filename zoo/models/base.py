@@ -112,7 +112,7 @@ class GenerativeModule(LightningModule):
         return self.adam(self.parameters(), self.lr)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Add the class, so that the file alone rebuilds the model, and the random state, so that a resumed run is the same."""
+        """Add the class, by which the file alone rebuilds the model, and the random state, which a resumed run takes up."""
         checkpoint["zoo_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["zoo_random_state"] = torch.get_rng_state()
         if self.device.type == "cuda":

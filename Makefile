@@ -1,0 +1,38 @@
+# Two commands do everything: `make fit` and `make test`. Each sets up .venv first where that is still to be done.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help fit test slow docs lint clean
+
+help:
+	@echo "make fit    train the GAN on embedded digits and show where the pictures and numbers are"
+	@echo "make test   run the test suite"
+	@echo "make slow   run the long tests as well"
+	@echo "make docs   build the documentation into docs/_build"
+	@echo "make lint   check the style of the code"
+	@echo "make clean  remove .venv and what was built"
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed: make PYTHON=python3.12'"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
+	@touch $@
+
+fit: .venv/installed
+	$(BIN)/python -m zoo.fit --model gan
+
+test: lint
+	$(BIN)/python -m pytest
+
+slow: .venv/installed
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+docs: .venv/installed
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf .venv build dist *.egg-info docs/_build

@@ -1,0 +1,89 @@
+"""Where data files are found, how they are downloaded, and what is said where neither works."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from zoo.errors import ZooError
+
+__all__ = ["Published", "cache_folder", "download", "find", "reading"]
+
+
+class Published(NamedTuple):
+    """A file as its authors publish it: its name, its MD5, and the addresses that are tried in turn."""
+
+    name: str
+    md5: str
+    urls: tuple[str, ...]
+
+
+def find(root: str | os.PathLike, folders: Iterable[str | Path], names: Iterable[str]) -> Path | None:
+    """The first file called one of ``names`` in one of ``folders`` under ``root`` ("" is root itself), or None.
+
+    Folders come before names: what lies in the data set's own folder is taken before what lies beside it.
+    """
+    names = tuple(names)
+    places = (Path(root).expanduser() / folder / name for folder in folders for name in names)
+    return next((place for place in places if place.is_file()), None)
+
+
+def download(file: Published, folder: str | os.PathLike, advice: str) -> Path:
+    """Put a published file into ``folder``, with a progress bar; it has its name only once it is whole and verified.
+
+    Arguments:
+        file: What to download; its addresses are tried in turn.
+        folder: Where to put it; made if it isn't there.
+        advice: What to do where nothing can be downloaded, after "... can't be downloaded (why). "
+
+    Raises: ZooError with the name, the MD5, what each address answered, and the advice.
+    """
+    # Slow to import, and needed once in the life of a data folder.
+    import pooch
+    import requests
+
+    folder = Path(folder).expanduser()
+    answers = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for url in file.urls:
+            try:
+                return Path(pooch.retrieve(url, f"md5:{file.md5}", file.name, folder, progressbar=True))
+            except (requests.RequestException, ValueError) as error:
+                answers.append(f"{urlsplit(url).netloc}: {_answer(error)}")
+    except OSError as error:
+        why = error.strerror or error
+        raise ZooError(f"{folder / file.name} can't be written: {why}. Give another folder with --data.root.") from None
+    raise ZooError(f"{file.name} (MD5 {file.md5}) was not found and can't be downloaded ({'; '.join(answers)}).\n{advice}")
+
+
+def _answer(error: Exception) -> str:
+    import requests
+
+    if isinstance(error, requests.HTTPError):
+        return f"status {error.response.status_code}"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.RequestException):
+        return "no connection"
+    return "what came has another MD5"
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what readers raise on a damaged or wrong file into one ZooError that names the file."""
+    try:
+        yield
+    except ZooError:
+        raise
+    except Exception as error:  # damage can surface as almost any error of zip, gzip, tar, pickle or their headers
+        why = str(error) or type(error).__name__
+        raise ZooError(f"{path} can't be read ({why}): damaged or of another kind. Replace or remove it.") from None
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: ZOO_CACHE, else "zoo" in XDG_CACHE_HOME or ~/.cache."""
+    folder = os.environ.get("ZOO_CACHE")
+    return Path(folder or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "zoo")).expanduser()

@@ -1,0 +1,190 @@
+"""Your own pictures: any folder of images, made one size and kept decoded."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from datamodules.base import DataModule
+from datamodules.files import cache_folder, reading
+from datamodules.loader import Arrays
+from zoo.errors import ZooError
+from zoo.spec import DataSpec
+
+__all__ = ["ImageFolder"]
+
+_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"}
+_SHARES = {"train": 0.8, "val": 0.9, "test": 1.0}  # where each split ends
+
+
+class ImageFolder(DataModule):
+    """The pictures of a folder and its sub-folders, 256 levels.
+
+    Each picture is turned as its EXIF says, laid on white where it is transparent, cut to the central square and
+    resized to size x size (bicubic, antialiased); of a moving picture the first frame counts. Hidden files and folders
+    are left out. Decoded pictures are kept in a memory-mapped file in the cache folder (ZOO_CACHE, else
+    XDG_CACHE_HOME/zoo, else ~/.cache/zoo), never in the folder itself; a changed folder is decoded again.
+
+    Splits: about 80 % train, 10 % validation, 10 % test, by a hash of each picture's path inside the folder, so that
+    adding or removing pictures moves no other from one split to another. Sub-folders called train or test are
+    sub-folders like all others: give one of them as ``root`` to keep them apart. Where every picture is in a
+    sub-folder, ``label`` numbers the sub-folders in alphabetical order.
+
+    Arguments:
+        root: The folder.
+        size: Height and width.
+        channels: 3 for colour, 1 for grey.
+        batch_size, eval_batch_size, seed, on_device: see :class:`DataModule`.
+
+    Raises: ZooError where there is no such folder, no picture in it, too few for three splits, or a damaged one.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        size: int = 64,
+        channels: Literal[1, 3] = 3,
+        batch_size: int = 64,
+        eval_batch_size: int | None = None,
+        seed: int | None = None,
+        on_device: bool = True,
+    ):
+        super().__init__(batch_size, eval_batch_size, seed, on_device)
+        if root is None:
+            raise ZooError("the folder data set needs your pictures: name their folder with --data.root FOLDER.")
+        self.root, self.size, self.channels = Path(root).expanduser(), size, channels
+        if not self.root.is_dir():
+            raise ZooError(f"{root} is not a folder: name the one that holds your pictures with --data.root FOLDER.")
+        if size < 1 or channels not in (1, 3):
+            raise ZooError(f"size {size} and channels {channels}: a size of 1 or more and 1 or 3 channels are accepted.")
+
+    @property
+    def spec(self) -> DataSpec:
+        """Square pictures of 256 levels, called after the folder."""
+        return DataSpec(f"folder[{self.root.resolve().name}]", (self.channels, self.size, self.size), levels=256)
+
+    def prepare_data(self) -> None:
+        """Decode the pictures, once for all processes and runs."""
+        self.setup()
+
+    def load(self) -> dict[str, Arrays]:
+        """The three splits."""
+        groups = self._groups()
+        paths = [path for group in groups.values() for path in group]
+        place = self._decoded(paths)
+        with reading(place), warnings.catch_warnings():
+            # Nothing writes to the map: batches are copies of its rows.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            images = torch.from_numpy(np.load(place, mmap_mode="r"))
+        labels = self._labels(paths)
+        splits, start = {}, 0
+        for split, group in groups.items():
+            # Slices, not copies: the pictures may be larger than the memory.
+            part = slice(start, start + len(group))
+            start = part.stop
+            splits[split] = Arrays(images[part], label=None if labels is None else labels[part])
+        return splits
+
+    def _groups(self) -> dict[str, list[Path]]:
+        """Paths inside the folder, by split and in order of their names."""
+        groups: dict[str, list[Path]] = {split: [] for split in _SHARES}
+        for folder, inside, names in os.walk(self.root):
+            inside[:] = [name for name in inside if not name.startswith((".", "__MACOSX"))]
+            for name in names:
+                if not name.startswith(".") and Path(name).suffix.lower() in _ENDINGS:
+                    path = Path(folder, name).relative_to(self.root)
+                    groups[_split(path)].append(path)
+        total = sum(map(len, groups.values()))
+        if not total:
+            endings = " ".join(sorted(ending[1:] for ending in _ENDINGS))
+            raise ZooError(f"no picture in {self.root} or its sub-folders; these are looked for: {endings}.")
+        if empty := [split for split, group in groups.items() if not group]:
+            raise ZooError(
+                f"{total} pictures in {self.root} are too few: the {' and '.join(empty)} split got none.\n"
+                "Pictures go to splits by a hash of their names, 80/10/10; with 100 or more none is likely to stay empty."
+            )
+        return {split: sorted(group) for split, group in groups.items()}
+
+    def _labels(self, paths: list[Path]) -> torch.Tensor | None:
+        if any(len(path.parts) == 1 for path in paths):
+            return None
+        classes = sorted({path.parts[0] for path in paths})
+        number = {name: label for label, name in enumerate(classes)}
+        return torch.tensor([number[path.parts[0]] for path in paths])
+
+    def _decoded(self, paths: list[Path]) -> Path:
+        """The cached file of the decoded pictures (N, C, H, W), made if it isn't there."""
+        names = []
+        for path in paths:
+            with reading(self.root / path):
+                stat = (self.root / path).stat()
+            names.append((os.fsencode(path), stat.st_size, stat.st_mtime_ns))
+        key = hashlib.sha256(repr((self.size, self.channels, names)).encode()).hexdigest()[:24]
+        place = cache_folder() / f"folder-{key}.npy"
+        if place.is_file():
+            return place
+        part = place.with_name(f"{place.name}.{uuid.uuid4().hex}.tmp")
+        shape = (len(paths), self.channels, self.size, self.size)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            # Writing to a map on a full disk kills the process, so the room is checked first.
+            if (free := shutil.disk_usage(place.parent).free) < 1.01 * np.prod(shape):
+                needed = f"{np.prod(shape) / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB free"
+                raise ZooError(f"no room for the decoded pictures in {place.parent} ({needed}). Move it with ZOO_CACHE.")
+            images = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+            self._decode(paths, images)
+            images.flush()
+            os.replace(part, place)
+        except OSError as error:
+            why = error.strerror or error
+            raise ZooError(f"decoded pictures can't be kept in {place.parent}: {why}. Move it with ZOO_CACHE.") from None
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+        return place
+
+    def _decode(self, paths: list[Path], images: np.ndarray) -> None:
+        def decode(number: int) -> None:
+            images[number] = _picture(self.root / paths[number], self.size, self.channels)
+
+        with ThreadPoolExecutor() as pool:  # Pillow works without Python's lock
+            for _ in tqdm(pool.map(decode, range(len(paths))), "decoding pictures", len(paths), unit=" pictures"):
+                pass
+
+
+def _split(path: Path) -> str:
+    """The split of a picture, from nothing but its path inside the folder."""
+    digest = hashlib.sha256(os.fsencode(path.as_posix())).digest()
+    place = int.from_bytes(digest[:6], "big") / 2**48  # uniform on [0, 1)
+    return next(split for split, end in _SHARES.items() if place < end)
+
+
+def _picture(path: Path, size: int, channels: int) -> np.ndarray:
+    """One picture as (C, size, size) uint8."""
+    try:
+        with Image.open(path) as opened:
+            opened.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size, in less time
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I;16"):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.mode in ("I", "F"):
+                raise ValueError("its pixels are 32-bit numbers without a known range")
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("RGB" if channels == 3 else "L")
+            pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+    except Exception as error:  # a damaged picture makes Pillow raise almost anything
+        why = str(error) or type(error).__name__
+        raise ZooError(f"{path} can't be read as a picture ({why}). Repair it, or take it out of the folder.") from None
+    return pixels.reshape(size, size, channels).transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)

@@ -1,0 +1,44 @@
+"""What every test may use: the command line in this process, small data, and the values that golden tests compare with."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ["WANDB_MODE"] = "disabled"  # tests that want W&B say so
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _quiet_processors():
+    """One thread, the fastest for models this small, and a fixed seed."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capsys):
+    """Runs ``python -m zoo.<verb> ...`` in this process and in an empty folder; returns (exit status, stdout, stderr)."""
+    from zoo.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb: str, *argv: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = 0
+        try:
+            main(verb, [str(word) for word in argv])
+        except SystemExit as leave:
+            status = int(leave.code or 0)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def run_folder(cli):
+    """Trains the GAN on digits for 30 batches and returns its run folder."""
+    status, out, err = cli("fit", "--model", "gan", "--trainer.max_steps", 30, "--trainer.log_every_n_steps", 1)
+    assert status == 0, err
+    return Path(out.splitlines()[-1].removeprefix("run: ")).resolve()

@@ -1,0 +1,265 @@
+"""`python -m zoo.fit`: options, run folders, resuming, several processes, and what goes wrong."""
+
+import csv
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import REPOSITORY
+
+import zoo
+from zoo.checkpoints import read
+
+QUICK = ("--model", "gan", "--trainer.max_steps", 2)
+
+
+def printed_config(cli, *words: object) -> dict:
+    status, out, err = cli("fit", *words, "--print_config")
+    assert status == 0, err
+    return yaml.safe_load(out)
+
+
+def rows(run: Path) -> list[dict]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_options_win_in_any_position(cli):
+    for words in (("--model.lr", "3e-4", "--model", "gan"), ("--model", "gan", "--model.lr=3e-4")):
+        config = printed_config(cli, *words)
+        assert config["model"]["class_path"] == "zoo.models.GAN"
+        assert config["model"]["init_args"]["lr"] == 3e-4
+        assert config["data"]["class_path"] == "datamodules.Digits"
+
+
+def test_a_file_wins_over_the_preset_and_options_over_both(cli, tmp_path):
+    (tmp_path / "mine.yaml").write_text("model: {init_args: {lr: 0.5, latent_dim: 7}}\ntrainer: {max_steps: 9}\n")
+    config = printed_config(cli, "--config", "mine.yaml", "--model.latent_dim", 5, "--model", "gan")
+    assert config["model"]["init_args"]["lr"] == 0.5
+    assert config["model"]["init_args"]["latent_dim"] == 5
+    assert config["trainer"]["max_steps"] == 9
+
+
+def test_gpus_are_words_for_the_trainer(cli):
+    config = printed_config(cli, "--model", "gan", "--gpus", 4)
+    assert config["trainer"]["accelerator"] == "gpu"
+    assert config["trainer"]["devices"] in (4, "4")
+
+
+def test_trainer_options_are_untouched(cli):
+    trainer = printed_config(cli, "--model", "gan", "--trainer.precision", "bf16-mixed", "--trainer.strategy", "ddp")[
+        "trainer"
+    ]
+    assert (trainer["precision"], trainer["strategy"]) == ("bf16-mixed", "ddp")
+
+
+@pytest.mark.skipif(torch.cuda.device_count() >= 4, reason="this machine has four GPUs")
+def test_too_many_gpus_is_one_line(cli):
+    status, _, err = cli("fit", "--model", "gan", "--gpus", 4)
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    found = torch.cuda.device_count()
+    assert f"Type --gpus {found}" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--model.lrr", 3], ["--model.lrr", "Did you mean --model.lr?"]),
+        (["--model.latent", 3], ["--model.latent", "--model.latent_dim"]),
+        (["--data.batch", 3], ["--data.batch", "--data.batch_size"]),
+        (["--trainer.max_step", 3], ["--trainer.max_step", "Did you mean --trainer.max_steps?"]),
+        (["--model.lr", "abc"], ["--model.lr abc", "float"]),
+        (["--model.loss", "hing"], ["--model.loss hing", "non_saturating", "Did you mean hinge?"]),
+        (["--trainer.max_steps", "many"], ["--trainer.max_steps many", "int"]),
+        (["--data", "toy", "--model.network", "dcgan"], ["dcgan", "toy[ring]", "(2,)", "--model.network mlp"]),
+        (["--data.batch_size", 0], ["batch_size 0"]),
+        (["--config", "nofile.yaml"], ["nofile.yaml"]),
+        (["--ckpt_path", "nofile.ckpt"], ["nofile.ckpt"]),
+        (["stray"], ["stray"]),
+    ],
+    ids=lambda value: str(value[0]),
+)
+def test_wrong_options_are_named_in_two_lines(cli, tmp_path, words, parts):
+    status, _, err = cli("fit", "--model", "gan", *words)
+    assert status == 2
+    assert len(err.splitlines()) <= 2
+    for part in parts:
+        assert part in err
+    assert not any(tmp_path.iterdir()), "nothing is written for a command that can't be run"
+
+
+def test_no_model_is_said(cli):
+    status, _, err = cli("fit", "--data", "digits")
+    assert status == 2
+    assert "--model NAME" in err
+
+
+def test_help_of_a_model_lists_its_options(cli):
+    status, out, _ = cli("fit", "--model", "gan", "--help")
+    assert status == 0
+    assert "--model.critic_steps" in out
+    assert "--model.spec " not in out
+
+
+def test_run_folder(run_folder):
+    assert run_folder.parts[-3:] == ("runs", "gan-digits", "1")
+    names = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}
+    assert {"config.yaml", "metrics.csv", "checkpoints/last.ckpt", "pictures/samples.png"} <= names
+    assert [int(row["step"]) for row in rows(run_folder)] == list(range(30))
+    assert read(run_folder / "checkpoints/last.ckpt")["global_step"] == 30
+
+
+def test_the_config_of_a_run_runs_again_and_gives_the_same(cli, run_folder):
+    status, out, err = cli("fit", "--config", run_folder / "config.yaml")
+    assert status == 0, err
+    again = Path(out.splitlines()[-1].removeprefix("run: "))
+    assert again.name == "2"
+    assert rows(again) == rows(run_folder)
+
+
+def test_a_resumed_run_is_the_run_that_was_not_interrupted(cli, run_folder):
+    """Weights of both players, their average, both optimisers' states, the batches and the noise: bit for bit."""
+    words = ("--trainer.log_every_n_steps", 1, "--trainer.max_steps")
+    _, out, _ = cli("fit", "--model", "gan", *words, 13)
+    folder = Path(out.splitlines()[-1].removeprefix("run: "))
+    assert folder.name == "2"
+    status, out, err = cli("fit", "--ckpt_path", folder / "checkpoints/last.ckpt", "--trainer.max_steps", 30)
+    assert status == 0, err
+    assert out.splitlines()[-1] == f"run: {folder.resolve()}", "the same folder"
+    whole, resumed = (read(run / "checkpoints/last.ckpt") for run in (run_folder, folder))
+    assert whole["global_step"] == resumed["global_step"] == 30
+    for part in ("state_dict", "optimizer_states", "zoo_average"):
+        torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
+    assert rows(folder) == rows(run_folder), "metrics.csv goes on where it was"
+
+
+def test_two_processes(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo.fit", *map(str, QUICK), "--trainer.accelerator", "cpu", "--trainer.devices", "2"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run: ") == 1
+    assert [path.name for path in (tmp_path / "runs/gan-digits").iterdir()] == ["1"], "one folder for both"
+    config = yaml.safe_load((tmp_path / "runs/gan-digits/1/config.yaml").read_text())
+    assert config["trainer"]["devices"] == 2
+
+
+def test_a_model_of_ones_own_from_the_current_folder(cli, tmp_path, monkeypatch):
+    (tmp_path / "my_models.py").write_text(
+        "from zoo import GAN\n"
+        "class MyGAN(GAN):\n"
+        "    def __init__(self, spec, sharpness: float = 1.0, **options):\n"
+        "        super().__init__(spec, **options)\n"
+        "        self.sharpness = sharpness\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("--model", "my_models.MyGAN", "--model.sharpness", 2.5, "--model.latent_dim", 7, "--trainer.max_steps", 2)
+    status, out, err = cli("fit", *words)
+    assert status == 0, err
+    folder = Path(out.splitlines()[-1].removeprefix("run: "))
+    assert folder.parts[-2] == "mygan-digits"
+    model = zoo.load(folder / "checkpoints/last.ckpt")
+    assert type(model).__name__ == "MyGAN"
+    assert (model.sharpness, model.latent_dim) == (2.5, 7)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["trainer"]["callbacks"], "the GAN's preset holds for what is derived from it"
+
+
+@pytest.mark.parametrize("words", [["--model", "no_such_file.MyGAN"], ["--model", "zoo.models.gan.NoSuchClass"]])
+def test_a_model_that_cant_be_imported(cli, words):
+    status, _, err = cli("fit", *words)
+    assert status == 2
+    assert "can't import" in err
+    assert len(err.splitlines()) <= 2
+
+
+def test_a_class_that_is_no_model(cli):
+    status, _, err = cli("fit", "--model", "torch.nn.Linear")
+    assert status == 2
+    assert "not a model of the zoo" in err
+
+
+def broken_checkpoint(kind: str, path: Path, good: Path) -> None:
+    if kind == "truncated":
+        path.write_bytes(good.read_bytes()[:-1000])
+    elif kind == "text":
+        path.write_text("not a checkpoint")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "tensor":
+        torch.save(torch.zeros(3), path)
+    elif kind == "other model":
+        torch.save({**read(good), "zoo_class": "zoo.models.other.Other"}, path)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "text", "empty", "tensor", "other model"])
+def test_broken_checkpoints_lose_nothing(cli, run_folder, tmp_path, kind):
+    before = {path: path.stat().st_mtime_ns for path in run_folder.rglob("*")}
+    path = run_folder / "checkpoints" / "broken.ckpt"
+    broken_checkpoint(kind, path, run_folder / "checkpoints/last.ckpt")
+    for verb, words in (("fit", ("--ckpt_path", path)), ("sample", ("--ckpt", path)), ("evaluate", ("--ckpt", path))):
+        status, _, err = cli(verb, *words)
+        assert status == 2, verb
+        assert "broken.ckpt" in err
+        assert len(err.strip().splitlines()) <= 2
+    path.unlink()
+    after = {path: path.stat().st_mtime_ns for path in run_folder.rglob("*")}
+    assert {p: t for p, t in after.items() if p.is_file()} == {p: t for p, t in before.items() if p.is_file()}
+
+
+def test_a_checkpoint_for_other_data_is_refused(cli, run_folder):
+    status, _, err = cli("fit", "--ckpt_path", run_folder / "checkpoints/last.ckpt", "--data", "toy", "--model", "gan")
+    assert status == 2
+    assert "digits" in err
+    assert "toy[ring]" in err
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(cli, run_folder):
+    good = run_folder / "checkpoints/last.ckpt"
+    broken = read(good)
+    broken["state_dict"]["generator.project.weight"].fill_(float("nan"))
+    broken["optimizer_states"] = read(good)["optimizer_states"]
+    before = run_folder / "checkpoints/before.ckpt"
+    torch.save(broken, before)
+    shutil.copy(good, run_folder / "kept.ckpt")
+    status, _, err = cli("fit", "--ckpt_path", before, "--trainer.max_steps", 200)
+    assert status == 2
+    assert "not finite at batch 31" in err
+    assert good.read_bytes() == (run_folder / "kept.ckpt").read_bytes()
+
+
+def test_a_run_folder_that_cant_be_written(cli, tmp_path):
+    (tmp_path / "file").touch()
+    status, _, err = cli("fit", *QUICK, "--trainer.default_root_dir", tmp_path / "file")
+    assert status == 2
+    assert "can't make a run folder" in err
+    assert "--trainer.default_root_dir" in err
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(cli, run_folder, monkeypatch):
+    good = (run_folder / "checkpoints/last.ckpt").read_bytes()
+    figures = (run_folder / "metrics.csv").read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoints/last.ckpt")
+
+    monkeypatch.setattr("lightning_fabric.plugins.io.torch_io._atomic_save", full)
+    status, _, err = cli("fit", "--ckpt_path", run_folder / "checkpoints/last.ckpt", "--trainer.max_steps", 60)
+    assert status == 2
+    assert "No space left on device" in err
+    assert len(err.strip().splitlines()[-2:]) == 2
+    assert (run_folder / "checkpoints/last.ckpt").read_bytes() == good
+    assert (run_folder / "metrics.csv").read_bytes().startswith(figures[:100])

@@ -1,0 +1,85 @@
+"""`python -m zoo.sample` and `python -m zoo.evaluate` on a run's checkpoint."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import zoo
+
+
+def test_samples_as_a_picture_and_as_an_array(cli, run_folder, tmp_path):
+    checkpoint = run_folder / "checkpoints/last.ckpt"
+    for out in ("grid.png", "new/folder/x.npz", "again.npz"):
+        status, printed, err = cli("sample", "--ckpt", checkpoint, "--n", 300, "--seed", 5, "--out", out)
+        assert status == 0, err
+        assert out in printed
+    assert Image.open("grid.png").size[0] >= 480
+    with np.load("new/folder/x.npz", allow_pickle=False) as file, np.load("again.npz", allow_pickle=False) as again:
+        x = file["x"]
+        assert (x.shape, x.dtype) == ((300, 1, 8, 8), np.uint8)
+        assert x.max() <= 16
+        assert np.array_equal(x, again["x"]), "the same seed"
+        torch.manual_seed(5)
+        assert np.array_equal(x[:256], zoo.load(checkpoint).sample(256).numpy())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--n", 0), "--n 0: 1 or more"),
+        (("--out", "x.jpg"), ".png or .npz"),
+        (("--ckpt", "none.ckpt"), "no checkpoint none.ckpt"),
+        (("--device", "cpux"), "--device cpux"),
+    ],
+)
+def test_wrong_words_for_sample(cli, run_folder, words, message):
+    status, _, err = cli("sample", "--ckpt", run_folder / "checkpoints/last.ckpt", *words)
+    assert status == 2
+    assert message in err
+    assert len(err.strip().splitlines()) <= 2
+
+
+def test_evaluation_as_a_table_and_as_json(cli, run_folder):
+    status, out, err = cli("evaluate", "--ckpt", run_folder / "checkpoints/last.ckpt")
+    assert status == 0, err
+    report = json.loads((run_folder / "evaluation.json").read_text())
+    assert (report["model"], report["data"], report["split"], report["examples"]) == ("GAN", "digits", "test", 250)
+    assert {"test/value", "test/jsd", "test/d_real", "test/d_fake"} <= report["metrics"].keys()
+    for name in report["metrics"]:
+        assert name in out
+    status, _, _ = cli("evaluate", "--ckpt", run_folder / "checkpoints/last.ckpt", "--out", "again.json")
+    with open("again.json") as file:
+        assert json.load(file)["metrics"] == report["metrics"], "the same seed, the same figures"
+
+
+def test_evaluation_of_a_checkpoint_alone_asks_for_its_data(cli, run_folder, tmp_path):
+    alone = tmp_path / "alone" / "model.ckpt"
+    alone.parent.mkdir()
+    shutil.copy(run_folder / "checkpoints/last.ckpt", alone)
+    status, _, err = cli("evaluate", "--ckpt", alone)
+    assert status == 2
+    assert "--data NAME" in err
+    status, out, err = cli("evaluate", "--ckpt", alone, "--data", "digits", "--data.batch_size", 32)
+    assert status == 0, err
+    assert (alone.parent / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--data", "dgits"), "Did you mean digits?"),
+        (("--data", "toy"), "was trained on digits"),
+        (("--data.batchsize", 3), "Did you mean --data.batch_size?"),
+        (("--data.batch_size", "many"), "--data.batch_size many"),
+        (("--gpus", 64), "--gpus 64"),
+    ],
+)
+def test_wrong_words_for_evaluate(cli, run_folder, words, message):
+    status, _, err = cli("evaluate", "--ckpt", run_folder / "checkpoints/last.ckpt", *words)
+    assert status == 2
+    assert message in err
+    assert len(err.strip().splitlines()) <= 2
