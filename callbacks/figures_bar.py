@@ -23,6 +23,7 @@ class FiguresBar(ProgressBar):
         self.file_interval = file_interval
         self._enabled = True
         self._bar: tqdm | None = None
+        self._epoch = 0
 
     def disable(self) -> None:
         """Show nothing: Lightning calls this on all processes but the first."""
@@ -54,6 +55,10 @@ class FiguresBar(ProgressBar):
             bar_format=None if terminal else "{desc} {n_fmt}/{total_fmt} batches [{elapsed}<{remaining}{postfix}]\n",
         )
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the epoch: the Trainer counts on when the last one ends."""
+        self._epoch = trainer.current_epoch
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         """Move the bar, and show new figures when there are some."""
         if trainer.fit_loop.epoch_loop._batches_that_stepped % trainer.log_every_n_steps == 0:
@@ -75,7 +80,7 @@ class FiguresBar(ProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         figures = {name.removeprefix("train/"): f"{float(value):.4g}" for name, value in metrics.items()}
-        return {"epoch": str(trainer.current_epoch), **figures}
+        return {"epoch": str(self._epoch), **figures}
 
 
 def _total(trainer: Trainer) -> int | None:

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,9 @@ def test_csv_survives_a_full_disk(tmp_path, monkeypatch):
     log.log_metrics({"a": 1}, step=1)
     log.save()
     good = (tmp_path / "metrics.csv").read_bytes()
-    monkeypatch.setattr("csv.DictWriter.writerows", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "csv.DictWriter.writerows", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     log.log_metrics({"a": 2}, step=2)
     with pytest.raises(OSError, match="No space left"):
         log.save()
@@ -64,6 +67,7 @@ def test_wandb_mode(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     assert wandb_mode("auto") == "offline", "nobody is logged in"
     (tmp_path / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password 0\n")
+    (tmp_path / ".netrc").chmod(0o600)
     assert wandb_mode("auto") == "online"
     assert [wandb_mode(asked) for asked in ("off", "offline", "online")] == ["off", "offline", "online"]
     monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -95,6 +99,7 @@ def test_an_offline_run_and_its_resumption_are_one_run(cli, monkeypatch):
     status, out, err = cli("fit", "--model", "gan", "--seed", 3, "--trainer.max_steps", 4, *words)
     assert status == 0, err
     folder = Path(out.splitlines()[-1].removeprefix("run: "))
+    time.sleep(1)  # W&B names the file of an offline run by the second in which it started
     status, out, err = cli("fit", "--ckpt_path", folder / "checkpoints/last.ckpt", "--trainer.max_steps", 8)
     assert status == 0, err
 

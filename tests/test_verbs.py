@@ -23,8 +23,9 @@ def test_samples_as_a_picture_and_as_an_array(cli, run_folder, tmp_path):
         assert (x.shape, x.dtype) == ((300, 1, 8, 8), np.uint8)
         assert x.max() <= 16
         assert np.array_equal(x, again["x"]), "the same seed"
+        model = zoo.load(checkpoint)
         torch.manual_seed(5)
-        assert np.array_equal(x[:256], zoo.load(checkpoint).sample(256).numpy())
+        assert np.array_equal(x[:256], model.sample(256).numpy())
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_evaluation_of_a_checkpoint_alone_asks_for_its_data(cli, run_folder, tmp
     status, _, err = cli("evaluate", "--ckpt", alone)
     assert status == 2
     assert "--data NAME" in err
-    status, out, err = cli("evaluate", "--ckpt", alone, "--data", "digits", "--data.batch_size", 32)
+    status, _, err = cli("evaluate", "--ckpt", alone, "--data", "digits", "--data.batch_size", 32)
     assert status == 0, err
     assert (alone.parent / "evaluation.json").exists()
 

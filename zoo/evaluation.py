@@ -5,15 +5,15 @@ import json
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentParser
 from pytorch_lightning import LightningDataModule, Trainer, seed_everything
 
 from zoo import registry
 from zoo.checkpoints import load, require_same_data
 from zoo.errors import ZooError
+from zoo.parsing import Parser, import_class, option_names, require_gpus, unknown_option, zoo_error
 from zoo.runs import run_of
 from zoo.spec import DataSpec
-from zoo.training import import_class, option_names, quiet_lightning, spec_of
+from zoo.training import quiet_lightning, spec_of
 
 __all__ = ["evaluate"]
 
@@ -33,6 +33,7 @@ def evaluate(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file (default: evaluation.json in the run folder)")
     options, rest = parser.parse_known_args(argv)
 
+    require_gpus(options.gpus)
     quiet_lightning()
     seed_everything(options.seed, verbose=False)
     model = load(options.ckpt)
@@ -83,13 +84,14 @@ def _data(run: Path | None, name: str | None, rest: list[str]) -> LightningDataM
         raise ZooError("no config.yaml beside the checkpoint says what it was trained on: name it with --data NAME.")
     cls = import_class(stored["class_path"])
     known = [f"--data.{option}" for option in option_names(cls)]
-    for word in rest:
-        if word.startswith("--") and (key := word.partition("=")[0]) not in known:
-            raise ZooError(f"no option {key}.{registry.suggestion(key, known)} There are --ckpt, --out, {', '.join(known)}.")
-    parser = ArgumentParser(exit_on_error=False)
+    Parser.typed = [word.partition("=")[0] for word in rest if word.startswith("--")]
+    for option in Parser.typed:
+        if option not in known:
+            raise unknown_option(option, "", ["--ckpt", "--data", "--gpus", "--seed", "--out", *known])
+    parser = Parser()
     parser.add_class_arguments(cls, "data", fail_untyped=False)
     parser.set_defaults({f"data.{key}": value for key, value in stored.get("init_args", {}).items()})
     try:
         return parser.instantiate_classes(parser.parse_args(rest)).data
-    except Exception as error:
-        raise ZooError(str(error).splitlines()[0]) from error
+    except ValueError as error:
+        raise zoo_error(error) or error from None

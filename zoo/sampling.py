@@ -32,6 +32,11 @@ def sample(argv: list[str]) -> None:
     if options.out.suffix not in (".png", ".npz"):
         raise ZooError(f"--out {options.out}: the name must end in .png or .npz")
 
+    try:
+        torch.empty(0, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ZooError(f"--device {options.device}: not a device of this machine (cpu, cuda, mps).") from error
+
     model = load(options.ckpt, map_location=options.device)
     torch.manual_seed(options.seed)
     with torch.inference_mode():

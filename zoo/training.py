@@ -3,9 +3,7 @@
 import argparse
 import logging
 import os
-import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +12,7 @@ from jsonargparse import ArgumentParser
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from callbacks import FiguresBar, NonFiniteGuard
@@ -22,19 +21,12 @@ from zoo.checkpoints import require_same_model
 from zoo.cli import Command, expand
 from zoo.errors import ZooError
 from zoo.models.base import GenerativeModule
+from zoo.parsing import Parser, import_class, option_names, require_gpus, unknown_option, zoo_error
 from zoo.runs import new_run, run_of
 from zoo.spec import DataSpec
 from zoo.tracking import MetricsCSV, wandb_logger, wandb_mode
 
-__all__ = ["ZooCLI", "fit", "import_class", "option_names", "quiet_lightning", "spec_of"]
-
-
-def import_class(path: str) -> type:
-    """The class at a dotted path, the current folder included; ZooError where there is none."""
-    try:
-        return registry.find_class(path)
-    except (ImportError, AttributeError) as error:
-        raise ZooError(f"can't import {path}: {error}.\nGive module.Class, importable from {Path.cwd()}.") from error
+__all__ = ["ZooCLI", "fit", "quiet_lightning", "spec_of"]
 
 
 def _ancestor(path: str) -> str:
@@ -60,38 +52,6 @@ def spec_of(data: LightningDataModule) -> dict:
     return DataSpec.of(spec).to_dict()
 
 
-class _Parser(LightningArgumentParser):
-    """Shows the line of an error that a person needs, not the usage of 500 options."""
-
-    typed: Sequence[str] = ()  # the options of the command line, for this parser and those that it makes for classes
-
-    def error(self, message: str, ex: Exception | None = None):
-        if (inner := _zoo_error(ex)) is not None:
-            raise inner
-        text = str(message)
-        wrong = re.search(r'Parser key "([^"]+)":\s+Expected an? (.+?)\. Got value: (.*)', text, re.DOTALL)
-        wrong = wrong or re.search(r'Parser key "([^"]+)":.*Subtypes: \[(.+?)\]\n.*Given value: (.*)', text, re.DOTALL)
-        if wrong is None:
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            raise ZooError("\n".join([*lines[:1], *lines[-1:]] if len(lines) > 2 else lines))
-        key, kind, value = wrong.groups()
-        option = next((typed for typed in self.typed if typed.endswith((f".{key}", f"--{key}"))), key)
-        kind = (
-            re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind)
-            .replace("typing.Literal", "one of ")
-            .replace("NoneType", "null")
-        )
-        choices = re.findall(r"'([^']+)'", kind) if kind.startswith("one of") else []
-        raise ZooError(f"{option} {value.strip()}: {kind} is needed.{registry.suggestion(value.strip(), choices)}")
-
-
-def _zoo_error(error: BaseException | None) -> ZooError | None:
-    """The ZooError that led to ``error``, if one did: the parser wraps what is raised inside it."""
-    while error is not None and not isinstance(error, ZooError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
 class ZooCLI(LightningCLI):
     """Parses a :class:`~zoo.cli.Command` and builds what it asks for.
 
@@ -110,7 +70,7 @@ class ZooCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             save_config_callback=None,
-            parser_class=_Parser,
+            parser_class=Parser,
             seed_everything_default=0,
             trainer_defaults={"devices": 1, "enable_model_summary": False},
             run=False,
@@ -135,7 +95,7 @@ class ZooCLI(LightningCLI):
             raise SystemExit(0)
         arguments = expand(command, _ancestor)
         self._refuse_unknown(parser, arguments)
-        _Parser.typed = [argument.partition("=")[0] for argument in arguments]
+        Parser.typed = [argument.partition("=")[0] for argument in arguments]
         self.config = parser.parse_args(arguments)
         if isinstance(devices := self.config.trainer.devices, str) and devices.isdecimal():
             self.config.trainer.devices = int(devices)  # the parser tries `str` first and would save '4'
@@ -173,8 +133,7 @@ class ZooCLI(LightningCLI):
                 if name.partition(".")[0] in options or name in ("class_path", "help"):
                     continue
                 whose, near = f" of {cls.__name__}", [f"--{group}.{option}" for option in options]
-            hint = registry.suggestion(key, near) or f" There are {', '.join(near[:8])}."
-            raise ZooError(f"no option {key}{whose}.{hint}\n`--model NAME --help` lists the options.")
+            raise unknown_option(key, whose, near)
 
     def _print_help(self) -> None:
         words = {"model": (self.command.model, registry.MODELS), "data": (self.command.data, registry.DATA)}
@@ -189,16 +148,11 @@ class ZooCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build model, data and Trainer; GPUs that are not there are noticed first."""
-        found = torch.cuda.device_count()
-        if self.command.gpus and self.command.gpus > found and not torch.backends.mps.is_available():
-            machine = f"this machine has {found or 'no'} GPU{'s' if found != 1 else ''}"
-            raise ZooError(
-                f"--gpus {self.command.gpus}: {machine}. Type --gpus {found}{'' if found else ' to train on the CPU'}."
-            )
+        require_gpus(self.command.gpus)
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise _zoo_error(error) or error from None
+            raise zoo_error(error) or error from None
 
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """A Trainer that writes into the run folder, with the model's own strategy when it uses several processes."""
@@ -260,22 +214,19 @@ class ZooCLI(LightningCLI):
         try:
             self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config.ckpt_path, weights_only=True)
         except OSError as error:
+            last = self.folder / "checkpoints" / "last.ckpt"
+            advice = f"go on with --ckpt_path {last}" if last.exists() else "start again"
             raise ZooError(
-                f"{error.strerror or error}: {error.filename or self.folder}. Training stopped at batch "
-                f"{self.trainer.global_step}.\nMake room, and go on with --ckpt_path {self.folder}/checkpoints/last.ckpt"
+                f"{error.strerror or error}: {error.filename or self.folder}; training stopped at batch "
+                f"{self.trainer.global_step}.\nWhen that is mended, {advice}."
             ) from error
         finally:
             if self.trainer.is_global_zero:
-                print(
-                    f"pictures: {self.folder}/pictures\nfigures:  {self.folder}/metrics.csv\nrun: {self.folder}", flush=True
-                )
-
-
-def option_names(cls: type) -> list[str]:
-    """The names of a class's options, its bases' included."""
-    parser = ArgumentParser()
-    parser.add_class_arguments(cls, "of", fail_untyped=False)
-    return [option[len("--of.") :] for option in parser._option_string_actions if option.startswith("--of.")]
+                for logger in self.trainer.loggers:
+                    if isinstance(logger, WandbLogger):
+                        logger.experiment.finish()
+                print(f"pictures: {self.folder}/pictures\nfigures:  {self.folder}/metrics.csv")
+                print(f"run: {self.folder}", flush=True)
 
 
 def _several_processes(trainer: dict) -> bool:
