@@ -1,0 +1,53 @@
+"""An installed wheel works outside the repository."""
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+SITE = Path(pytest.__file__).resolve().parent.parent  # where the packages that the wheel requires are
+
+
+def run(*command: object, cwd: Path) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_wheel(tmp_path):
+    """Built from a copy of the repository, installed into a new environment beside the packages it requires, and used there."""
+    run("git", "clone", "--quiet", REPOSITORY, tmp_path / "clone", cwd=tmp_path)
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, tmp_path / "clone", cwd=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"zoo/configs/gan.yaml", "zoo/fit.py", "datamodules/digits.py", "callbacks/ema.py"} <= set(names)
+    packages = {str(path.parent.relative_to(REPOSITORY)) for top in ("zoo", "datamodules", "callbacks")
+                for path in (REPOSITORY / top).rglob("__init__.py")}  # fmt: skip
+    assert packages <= {str(Path(name).parent) for name in names}, "setup.cfg names every package"
+    assert not [name for name in names if name.startswith(("tests", "docs", "benchmarks"))]
+
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=tmp_path)
+    site = next((tmp_path / "env").glob("lib/python*/site-packages"))
+    (site / "requirements.pth").write_text(f"{SITE}\n")
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    where = run(python, "-c", "import zoo, datamodules, callbacks; print(zoo.__file__)", cwd=empty)
+    assert Path(where.strip()).is_relative_to(site)
+    out = run(python, "-m", "zoo.fit", "--model", "gan", "--trainer.max_steps", 2, "--wandb", "off", cwd=empty)
+    folder = empty / out.splitlines()[-1].removeprefix("run: ")
+    assert (folder / "pictures" / "samples.png").exists()
+    run(python, "-m", "zoo.sample", "--ckpt", folder / "checkpoints" / "last.ckpt", "--out", "x.npz", cwd=empty)
+    assert (empty / "x.npz").exists()
+    assert "dsprites" in run(python, "-m", "zoo", cwd=empty)
