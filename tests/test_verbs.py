@@ -1,7 +1,9 @@
 """`python -m zoo.sample` and `python -m zoo.evaluate` on a run's checkpoint."""
 
 import json
+import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,3 +86,22 @@ def test_wrong_words_for_evaluate(cli, run_folder, words, message):
     assert status == 2
     assert message in err
     assert len(err.strip().splitlines()) <= 2
+
+
+def test_importance_samples_of_a_model_with_a_likelihood(cli, run_folder):
+    status, _, err = cli("evaluate", "--ckpt", run_folder / "checkpoints/last.ckpt", "--samples", 3)
+    assert status == 2
+    assert "GAN has no likelihood" in err
+    status, out, err = cli("fit", "--model", "vae", "--trainer.max_epochs", 2, "--trainer.check_val_every_n_epoch", 1)
+    assert status == 0, err
+    folder = Path(out.splitlines()[-1].removeprefix("run: "))
+    for name in ("last", "best"):
+        words = ("--ckpt", folder / f"checkpoints/{name}.ckpt", "--samples", 10, "--examples", 40)
+        status, out, err = cli("evaluate", *words)
+        assert status == 0, err
+        figures = json.loads((folder / "evaluation.json").read_text())["metrics"]
+        assert figures["test/nll_examples"] == 40
+        assert figures["test/nll_samples"] == 10
+        assert 0 < figures["test/nll_bits_per_dim"] < math.log2(17) + 1
+        assert figures["test/nll"] < -figures["test/elbo"] + 4 * figures["test/nll_standard_error"]
+        assert "test/active_units" in out

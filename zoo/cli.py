@@ -1,6 +1,7 @@
 """The words of the command line, understood before anything heavy is imported, and how errors are shown."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +179,9 @@ def main(verb: str, argv: list[str] | None = None) -> None:
     except ZooError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:  # whoever reads, as in `... --help | head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -2,20 +2,27 @@
 
 import argparse
 import json
+import math
+import time
 from pathlib import Path
 
+import torch
 import yaml
 from pytorch_lightning import LightningDataModule, Trainer, seed_everything
+from tqdm import tqdm
 
 from zoo import registry
 from zoo.checkpoints import load, require_same_data
 from zoo.errors import ZooError
+from zoo.models.base import Autoencodes, GenerativeModule
 from zoo.parsing import Parser, import_class, option_names, require_gpus, unknown_option, zoo_error
 from zoo.runs import run_of
 from zoo.spec import DataSpec
 from zoo.training import quiet_lightning, spec_of
 
 __all__ = ["evaluate"]
+
+_ACTIVE = 0.01  # a unit is active if its posterior mean varies by more over the data (Burda et al. 2016, section 5.2)
 
 
 def evaluate(argv: list[str]) -> None:
@@ -28,6 +35,14 @@ def evaluate(argv: list[str]) -> None:
     )
     parser.add_argument("--ckpt", required=True, metavar="FILE", help="a run's checkpoints/last.ckpt or best.ckpt")
     parser.add_argument("--data", metavar="NAME", help="another data set than the run's (python -m zoo lists them)")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=0,
+        metavar="K",
+        help="importance samples per example for log p(x), of models that have one (default 0: none)",
+    )
+    parser.add_argument("--examples", type=int, metavar="N", help="use only the first N test examples for --samples")
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="0 (default): CPU; 1: one GPU")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file (default: evaluation.json in the run folder)")
@@ -50,6 +65,9 @@ def evaluate(argv: list[str]) -> None:
         enable_progress_bar=True,
     )
     (figures,) = trainer.test(model, data, verbose=False)
+    if options.samples:
+        device = trainer.strategy.root_device
+        figures |= _likelihood(model.to(device), data, options.samples, options.examples)
     name = type(model).__name__
     examples = len(data.splits["test"]) if hasattr(data, "splits") else None
     report = {
@@ -68,6 +86,36 @@ def evaluate(argv: list[str]) -> None:
     out = options.out or (run or Path(options.ckpt).parent) / "evaluation.json"
     out.write_text(json.dumps(report, indent=2) + "\n")
     print(f"JSON: {out}")
+
+
+@torch.inference_mode()
+def _likelihood(model: GenerativeModule, data: LightningDataModule, samples: int, limit: int | None) -> dict[str, float]:
+    """NLL with its standard error over examples, bits/dim where they mean something, and active units, on test data."""
+    if getattr(model, "likelihood", None) is None:
+        raise ZooError(f"--samples {samples}: {type(model).__name__} has no likelihood; leave --samples out.")
+    log_p, means, seen, start = [], [], 0, time.perf_counter()
+    loader = data.test_dataloader()
+    for batch in tqdm(loader, f"log p(x), {samples} samples", unit=" batches"):
+        x = batch.x[: None if limit is None else limit - seen].to(model.device)
+        if len(x) == 0:
+            break
+        seen += len(x)
+        log_p.append(model.log_likelihood(x, samples).cpu())
+        if isinstance(model, Autoencodes):
+            means.append(model.encode(x).cpu())
+    nll = -torch.cat(log_p).double()
+    error = (nll.std() / math.sqrt(seen)).item()
+    figures = {"test/nll": nll.mean().item(), "test/nll_standard_error": error}
+    if model.spec.levels is not None:
+        figures["test/nll_bits_per_dim"] = figures["test/nll"] / (model.spec.dims * math.log(2))
+    if means:
+        figures["test/active_units"] = int((torch.cat(means).var(0) > _ACTIVE).sum())
+    return {
+        **figures,
+        "test/nll_examples": seen,
+        "test/nll_samples": samples,
+        "test/nll_seconds": time.perf_counter() - start,
+    }
 
 
 def _data(run: Path | None, name: str | None, rest: list[str]) -> LightningDataModule:

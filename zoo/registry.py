@@ -2,11 +2,13 @@
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["DATA", "MODELS", "Entry", "find_class", "preset", "suggestion"]
+from zoo.errors import ZooError
+
+__all__ = ["DATA", "MODELS", "Entry", "find_class", "part", "preset", "suggestion"]
 
 
 class Entry(NamedTuple):
@@ -17,6 +19,9 @@ class Entry(NamedTuple):
 
 
 MODELS = {
+    "vae": Entry("zoo.models.VAE", "variational autoencoder of five swappable parts"),
+    "af_prior_vae": Entry("zoo.models.AFPriorVAE", "VAE with an autoregressive-flow prior, affine or spline"),
+    "flow_posterior_vae": Entry("zoo.models.FlowPosteriorVAE", "VAE with a flow posterior: planar, Sylvester, IAF, ..."),
     "gan": Entry("zoo.models.GAN", "generative adversarial network: five losses, R1, spectral norm, MLP or DCGAN networks"),
 }
 
@@ -44,6 +49,18 @@ def preset(name: str) -> Path | None:
         if (path := folder / f"{name}.yaml").is_file():
             return path
     return None
+
+
+def part(kind: str, name: str, known: Mapping[str, Callable]) -> Callable:
+    """What makes the part called ``name``: one of ``known``, or the class at a dotted path of the user's own."""
+    if name in known:
+        return known[name]
+    if "." in name:
+        try:
+            return find_class(name)
+        except (ImportError, AttributeError) as error:
+            raise ZooError(f"can't import the {kind} {name}: {error}.") from error
+    raise ZooError(f"no {kind} {name!r} among {', '.join(known)}, and no dotted path.{suggestion(name, known)}")
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

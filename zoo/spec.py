@@ -9,7 +9,12 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 
-__all__ = ["Batch", "DataSpec"]
+__all__ = ["Batch", "DataSpec", "full_precision"]
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """bfloat16 and float16, as autocast gives them, to float32; float32 and float64 unchanged."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 class Batch(NamedTuple):
@@ -72,8 +77,8 @@ class DataSpec:
         return prod(self.shape)
 
     def to_signed(self, x: Tensor) -> Tensor:
-        """Levels 0 .. levels-1 as floats in [-1, 1]; continuous data unchanged."""
-        return x.float() if self.levels is None else x.float() * (2 / (self.levels - 1)) - 1
+        """Levels 0 .. levels-1 as floats in [-1, 1], of torch's default type; continuous data unchanged."""
+        return x if self.levels is None else x.to(torch.get_default_dtype()) * (2 / (self.levels - 1)) - 1
 
     def from_signed(self, y: Tensor) -> Tensor:
         """Floats in [-1, 1] as the nearest levels (uint8), the inverse of :meth:`to_signed`; continuous data unchanged."""
@@ -83,4 +88,4 @@ class DataSpec:
 
     def to_unit(self, x: Tensor) -> Tensor:
         """Levels 0 .. levels-1 as floats in [0, 1]; continuous data unchanged."""
-        return x.float() if self.levels is None else x.float() / (self.levels - 1)
+        return x if self.levels is None else x.to(torch.get_default_dtype()) / (self.levels - 1)

@@ -2,7 +2,13 @@
 
 from zoo import registry
 
-_HOME = {"GAN": "zoo.models.gan", "GenerativeModule": "zoo.models.base"}
+_HOME = {
+    "AFPriorVAE": "zoo.models.af_prior_vae",
+    "FlowPosteriorVAE": "zoo.models.flow_posterior_vae",
+    "GAN": "zoo.models.gan",
+    "GenerativeModule": "zoo.models.base",
+    "VAE": "zoo.models.vae",
+}
 
 __all__ = list(_HOME)
 

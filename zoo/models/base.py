@@ -1,5 +1,6 @@
 """What every model of the zoo is: a LightningModule with an objective and samples; the steps are written once, here."""
 
+from dataclasses import asdict, is_dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -14,9 +15,9 @@ __all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood"]
 
 @runtime_checkable
 class HasLikelihood(Protocol):
-    """Models whose log p(x) can be computed or bounded."""
+    """Models whose log p(x) can be computed or bounded; ``likelihood`` is None where a loss stands in its place."""
 
-    likelihood: Literal["exact", "bound"]
+    likelihood: Literal["exact", "bound"] | None
 
     def log_likelihood(self, x: Tensor, samples: int = 1) -> Tensor:
         """log p(x) in nats per example, (B,), or its importance-weighted bound with ``samples`` samples."""
@@ -63,7 +64,8 @@ class GenerativeModule(LightningModule):
         super().__init__()
         self.spec = DataSpec.of(spec)
         self.save_hyperparameters()
-        self._set_hparams({**self.hparams, "spec": self.spec.to_dict()})
+        plain = {name: asdict(value) if is_dataclass(value) else value for name, value in self.hparams.items()}
+        self._set_hparams({**plain, "spec": self.spec.to_dict()})
         self._hparams_initial = dict(self.hparams)
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,6 +1,7 @@
 """The convolutional generator and discriminator of DCGAN, for images of any size."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,10 @@ from torch import Tensor, nn
 __all__ = ["DCGANDiscriminator", "DCGANGenerator"]
 
 
-def _stages(height: int, width: int) -> int:
-    """How many times the image is halved: until its shorter side is below 8 pixels."""
-    return max(1, int(math.log2(min(height, width) / 4)))
+def _channels(height: int, breadth: int, width: int) -> list[int]:
+    """Channels at each resolution, finest first: halved until the shorter side is below 4 pixels, doubled up to 8 width."""
+    stages = max(1, int(math.log2(min(height, breadth) / 2)))
+    return [width * 2 ** min(stage, 3) for stage in range(stages)]
 
 
 def _initialise(module: nn.Module) -> None:
@@ -23,12 +25,12 @@ def _initialise(module: nn.Module) -> None:
 class DCGANGenerator(nn.Module):
     """Latents (B, latent_dim) to images (B, C, H, W), without a final nonlinearity.
 
-    A linear layer to a small image, then 4x4 transposed convolutions of stride 2, each halving the channels, with batch
-    normalisation and ReLU between; what exceeds H x W is cut off.
+    A linear layer to an image of 2 or 3 pixels, then 4x4 transposed convolutions of stride 2, each halving the channels
+    (``8 width`` at most), with batch normalisation and ReLU between; what exceeds H x W is cut off.
 
     References:
         Radford, Metz, Chintala, Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
-        Networks, 2016, arXiv:1511.06434.
+        Networks, 2016, arXiv:1511.06434. Theirs begins with 4 x 4 pixels: the stage more is what 8 x 8 images need.
 
     Arguments:
         latent_dim: Size of the latent.
@@ -39,46 +41,42 @@ class DCGANGenerator(nn.Module):
     def __init__(self, latent_dim: int, shape: tuple[int, int, int], width: int = 64):
         super().__init__()
         self.shape = shape
-        stages = _stages(*shape[1:])
-        first = width * 2 ** (stages - 1)
-        self.first = (first, math.ceil(shape[1] / 2**stages), math.ceil(shape[2] / 2**stages))
+        _, height, breadth = shape
+        channels = _channels(height, breadth, width)[::-1]
+        scale = 2 ** len(channels)
+        self.first = (channels[0], math.ceil(height / scale), math.ceil(breadth / scale))
         self.project = nn.Linear(latent_dim, math.prod(self.first), bias=False)
-        layers: list[nn.Module] = [nn.BatchNorm2d(first), nn.ReLU()]
-        for stage in reversed(range(1, stages)):
-            channels = width * 2 ** (stage - 1)
-            layers += [
-                nn.ConvTranspose2d(2 * channels, channels, 4, 2, 1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-            ]
+        layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.ReLU()]
+        for before, after in pairwise(channels):
+            layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         layers.append(nn.ConvTranspose2d(width, shape[0], 4, 2, 1))
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, latent_dim) -> (B, C, H, W)."""
-        h = self.project(z).view(-1, *self.first)  # (B, width * 2^(stages-1), ~H / 2^stages, ~W / 2^stages)
+        h = self.project(z).view(-1, *self.first)  # (B, channels[0], ~H / scale, ~W / scale)
         return self.layers(h)[..., : self.shape[1], : self.shape[2]]
 
 
 class DCGANDiscriminator(nn.Module):
     """Images (B, C, H, W) to logits (B,).
 
-    4x4 convolutions of stride 2, each doubling the channels, with leaky ReLU (slope 0.2) between, then a linear layer.
-    There is no batch normalisation: it would make the logit of one image depend on the others, which gradient
-    penalties do not allow. Reference and arguments as for :class:`DCGANGenerator`.
+    4x4 convolutions of stride 2, each doubling the channels (``8 width`` at most), with leaky ReLU (slope 0.2) between,
+    then a linear layer. There is no batch normalisation: it would make the logit of one image depend on the others,
+    which gradient penalties do not allow. Reference and arguments as for :class:`DCGANGenerator`.
     """
 
     def __init__(self, shape: tuple[int, int, int], width: int = 64):
         super().__init__()
         layers: list[nn.Module] = []
-        channels, height, breadth = shape
-        for stage in range(_stages(height, breadth)):
-            layers += [nn.Conv2d(channels, width * 2**stage, 4, 2, 1), nn.LeakyReLU(0.2)]
-            channels, height, breadth = width * 2**stage, height // 2, breadth // 2
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * breadth, 1))
+        before, height, breadth = shape
+        for after in _channels(height, breadth, width):
+            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2)]
+            before, height, breadth = after, height // 2, breadth // 2
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * height * breadth, 1))
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B,)."""
-        return torch.squeeze(self.layers(x), -1)
+        return self.layers(x).squeeze(-1)

@@ -1,0 +1,187 @@
+"""Likelihoods p(x|z): modules that turn a decoder's output into distributions of data."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, softplus
+
+from zoo.errors import ZooError
+from zoo.spec import DataSpec, full_precision
+
+__all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "DiscretisedLogistic", "Gaussian", "Likelihood", "default_likelihood"]
+
+
+class Likelihood(nn.Module):
+    """p(x|z), given a decoder's output (..., outputs, *shape) for each z.
+
+    Arguments:
+        spec: The data's description.
+
+    Attributes:
+        outputs: Numbers that the decoder gives for each value of x.
+        exact: Whether log p(x|z) is that of the data themselves, so that NLL and bits/dim mean something: false for a
+            Bernoulli on grey levels and for a density on discrete data.
+    """
+
+    outputs: int
+    exact: bool = True
+
+    def __init__(self, spec: DataSpec):
+        super().__init__()
+        self.spec = spec
+
+    def log_prob(self, x: Tensor, raw: Tensor) -> Tensor:
+        """log p(x|z) in nats, summed over dimensions: x (B, *shape), raw (..., B, outputs, *shape) -> (..., B)."""
+        values = self.log_prob_of_values(x, full_precision(raw).movedim(-1 - len(self.spec.shape), 0))
+        return values.flatten(-len(self.spec.shape)).sum(-1)
+
+    def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
+        """The same for each value: raw (outputs, ..., B, *shape) -> (..., B, *shape)."""
+        raise NotImplementedError
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """The mean of p(x|z) in data space, levels rounded: raw (B, outputs, *shape) -> (B, *shape)."""
+        raise NotImplementedError
+
+    def sample(self, raw: Tensor) -> Tensor:
+        """A draw of p(x|z) in data space: raw (B, outputs, *shape) -> (B, *shape)."""
+        raise NotImplementedError
+
+    def _levels(self, unit: Tensor) -> Tensor:
+        """Values in [0, 1] as the nearest levels; continuous data unchanged."""
+        if self.spec.levels is None:
+            return unit
+        return (unit * (self.spec.levels - 1)).round().clamp(0, self.spec.levels - 1).to(torch.uint8)
+
+
+class Bernoulli(Likelihood):
+    """p(x|z) of binary data with probabilities sigmoid(raw); on grey levels in [0, 1] a loss and not a likelihood."""
+
+    outputs = 1
+
+    def __init__(self, spec: DataSpec):
+        super().__init__(spec)
+        if spec.levels is None:
+            raise ZooError(f"a bernoulli likelihood takes data with levels, and {spec.name} is continuous: use gaussian")
+        self.exact = spec.levels == 2
+
+    def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
+        """x logit - softplus(logit)."""
+        return self.spec.to_unit(x) * raw[0] - softplus(raw[0])
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """The nearest level to the probability."""
+        return self._levels(raw[:, 0].float().sigmoid())
+
+    def sample(self, raw: Tensor) -> Tensor:
+        """0 or 1; for grey levels the mean, since the Bernoulli of a grey level is no distribution of it."""
+        return raw[:, 0].float().sigmoid().bernoulli().to(torch.uint8) if self.exact else self.mean(raw)
+
+
+class Gaussian(Likelihood):
+    """p(x|z) = N(x; raw, sigma^2), with one learned sigma for all dimensions; images on the scale [-1, 1].
+
+    Arguments:
+        spec: The data's description.
+        scale: A fixed sigma; learned if not given.
+    """
+
+    outputs = 1
+
+    def __init__(self, spec: DataSpec, scale: float | None = None):
+        super().__init__(spec)
+        self.exact = spec.levels is None
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale or 1.0)), requires_grad=scale is None)
+
+    def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
+        """-(x - mean)^2 / (2 sigma^2) - log sigma - log(2 pi)/2."""
+        z = (self.spec.to_signed(x) - raw[0]) * torch.exp(-self.log_scale)
+        return -z.square() / 2 - self.log_scale - math.log(2 * math.pi) / 2
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """The mean, as the nearest level where there are levels."""
+        return self.spec.from_signed(raw[:, 0])
+
+    def sample(self, raw: Tensor) -> Tensor:
+        """The mean with noise of standard deviation sigma."""
+        return self.spec.from_signed(raw[:, 0] + self.log_scale.exp() * torch.randn_like(raw[:, 0]))
+
+
+class DiscretisedLogistic(Likelihood):
+    """P(x|z) of levels: the mass of a logistic distribution in each level's interval, the outermost ones open.
+
+    On the scale [-1, 1] levels lie 2 / (levels - 1) apart. References: Kingma et al., Improved Variational Inference with
+    Inverse Autoregressive Flow, 2016, arXiv:1606.04934, appendix; Salimans et al., PixelCNN++, 2017, arXiv:1701.05517.
+    """
+
+    outputs = 2
+
+    def __init__(self, spec: DataSpec):
+        super().__init__(spec)
+        if spec.levels is None:
+            raise ZooError(f"a discretised_logistic likelihood takes data with levels, and {spec.name} is continuous")
+
+    def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
+        """log(sigmoid(upper) - sigmoid(lower)), from log-sigmoids, so that it does not underflow far from the mean."""
+        mean, log_scale = raw[0], raw[1].clamp_min(-7)
+        signed, half = self.spec.to_signed(x), 1 / (self.spec.levels - 1)
+        inverse = torch.exp(-log_scale)
+        upper, lower = (signed + half - mean) * inverse, (signed - half - mean) * inverse
+        # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u))
+        inside = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half * inverse))
+        open_above = torch.where(x == self.spec.levels - 1, logsigmoid(-lower), inside)
+        return torch.where(x == 0, logsigmoid(upper), open_above)
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """The level nearest to the logistic's mean."""
+        return self.spec.from_signed(raw[:, 0])
+
+    def sample(self, raw: Tensor) -> Tensor:
+        """A logistic draw, rounded to the nearest level."""
+        u = torch.rand_like(raw[:, 0].float()).clamp(1e-6, 1 - 1e-6)
+        return self.spec.from_signed(raw[:, 0] + raw[:, 1].clamp_min(-7).exp() * u.logit())
+
+
+class Categorical(Likelihood):
+    """P(x|z) of levels: a softmax over all of them, for each dimension."""
+
+    def __init__(self, spec: DataSpec):
+        super().__init__(spec)
+        if spec.levels is None:
+            raise ZooError(f"a categorical likelihood takes data with levels, and {spec.name} is continuous")
+        self.outputs = spec.levels
+
+    def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
+        """raw[x] - logsumexp(raw)."""
+        index = x.long().expand(raw.shape[1:]).unsqueeze(0)
+        return raw.gather(0, index).squeeze(0) - raw.logsumexp(0)
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """The expected level, rounded."""
+        levels = torch.arange(self.outputs, device=raw.device, dtype=torch.float32)
+        probability = raw.float().softmax(1)  # (B, levels, *shape)
+        return self._levels(torch.tensordot(probability, levels, ([1], [0])) / (self.outputs - 1))
+
+    def sample(self, raw: Tensor) -> Tensor:
+        """A level for each dimension."""
+        return torch.distributions.Categorical(logits=full_precision(raw).movedim(1, -1)).sample().to(torch.uint8)
+
+
+def default_likelihood(spec: DataSpec) -> str:
+    """The likelihood that suits the data: by their levels."""
+    if spec.levels is None:
+        return "gaussian"
+    if spec.levels == 2:
+        return "bernoulli"
+    return "categorical" if spec.levels <= 32 else "discretised_logistic"
+
+
+# name -> what makes the likelihood from (spec, **options)
+LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+    "discretised_logistic": DiscretisedLogistic,
+    "categorical": Categorical,
+}

@@ -1,0 +1,179 @@
+"""Priors p(z): modules that are called without arguments and give a distribution of latents."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, constraints
+from torch.nn.functional import softplus
+
+from zoo.transforms import AffineAutoregressive, SplineAutoregressive, Transform, autoregressive_flow
+
+__all__ = ["PRIORS", "FlowDistribution", "FlowPrior", "MixtureOfGaussians", "Prior", "StandardNormal", "VampPrior"]
+
+
+class FlowDistribution(Distribution):
+    """z = f^-1(eps), eps ~ base: log p(z) = log base(f(z)) + log|det df/dz|, in one pass of f.
+
+    Arguments:
+        base: A distribution of event shape (d,).
+        transform: The map f from latents to noise.
+    """
+
+    arg_constraints: dict = {}  # noqa: RUF012 (the base class's attribute)
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, base: Distribution, transform: Transform):
+        self.base, self.transform = base, transform
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    def rsample(self, sample_shape=torch.Size()) -> Tensor:  # noqa: B008 (the base class's signature)
+        """Reparameterised samples."""
+        return self.transform.inverse(self.base.rsample(sample_shape))[0]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Nats per example."""
+        noise, log_det = self.transform(value)
+        return self.base.log_prob(noise) + log_det
+
+
+class Prior(nn.Module):
+    """A module that is called without arguments and gives a distribution of event shape (d,).
+
+    Arguments:
+        latent_dim: d.
+    """
+
+    def __init__(self, latent_dim: int):
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.register_buffer("zero", torch.zeros(latent_dim), persistent=False)
+
+    def forward(self) -> Distribution:
+        """The distribution, of event shape (d,)."""
+        raise NotImplementedError
+
+    def normal(self, temperature: float = 1.0) -> Independent:
+        """N(0, temperature^2 I) on the module's device."""
+        return Independent(Normal(self.zero, torch.full_like(self.zero, temperature)), 1)
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """n latents (n, d); ``temperature`` scales the noise that they are made of."""
+        raise NotImplementedError
+
+
+class StandardNormal(Prior):
+    """p(z) = N(0, I). Argument: see Prior."""
+
+    def forward(self) -> Distribution:
+        """N(0, I)."""
+        return self.normal()
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """Latents (n, d) of N(0, temperature^2 I)."""
+        return self.normal(temperature).sample((n,))
+
+
+class MixtureOfGaussians(Prior):
+    """p(z) = sum_m w_m N(z; mu_m, diag sigma_m^2) with learned weights, means and scales.
+
+    Arguments:
+        latent_dim: d.
+        components: The number M.
+    """
+
+    def __init__(self, latent_dim: int, components: int = 100):
+        super().__init__(latent_dim)
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.means = nn.Parameter(torch.randn(components, latent_dim))
+        self.raw_scales = nn.Parameter(torch.full((components, latent_dim), math.log(math.e - 1)))  # sigma = 1
+
+    def forward(self) -> Distribution:
+        """The mixture."""
+        return self._mixture(1.0)
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """Latents (n, d), the components' scales multiplied by ``temperature``."""
+        return self._mixture(temperature).sample((n,))
+
+    def _mixture(self, temperature: float) -> Distribution:
+        components = Independent(Normal(self.means, temperature * (softplus(self.raw_scales) + 1e-5)), 1)
+        return MixtureSameFamily(Categorical(logits=self.logits), components)
+
+
+class VampPrior(Prior):
+    """p(z) = 1/M sum_m q(z | u_m): the posterior of M learned pseudo-examples, on the scale that the encoder sees.
+
+    References: Tomczak & Welling, VAE with a VampPrior, 2018, arXiv:1705.07120.
+
+    Arguments:
+        latent_dim: d.
+        components: The number M.
+
+    Attributes:
+        gaussians: Set by the model: pseudo-examples (M, *shape) to Gaussians of batch shape (M,).
+    """
+
+    def __init__(self, latent_dim: int, components: int = 100):
+        super().__init__(latent_dim)
+        self.components = components
+        self.gaussians: Callable[[Tensor], Distribution] | None = None
+        self.pseudo: nn.Parameter | None = None
+
+    def bind(self, shape: tuple[int, ...], gaussians: Callable[[Tensor], Distribution]) -> None:
+        """Make the pseudo-examples, of the data's shape; ``gaussians`` is the model's encoder and posterior."""
+        self.pseudo = nn.Parameter(0.1 * torch.randn(self.components, *shape))
+        self.gaussians = gaussians
+
+    def forward(self) -> Distribution:
+        """The mixture."""
+        components = self.gaussians(self.pseudo)
+        weights = Categorical(logits=torch.zeros(self.components, device=self.pseudo.device))
+        return MixtureSameFamily(weights, components)
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """Latents (n, d): a component each, its noise scaled by ``temperature``."""
+        components = self.gaussians(self.pseudo)
+        chosen = torch.randint(self.components, (n,), device=self.pseudo.device)
+        # The deviations of a fresh draw, scaled: right for a full covariance as for a diagonal one.
+        deviation = components.sample((n,))[torch.arange(n), chosen] - components.mean[chosen]
+        return components.mean[chosen] + temperature * deviation
+
+
+class FlowPrior(Prior):
+    """p(z) = N(f(z); 0, I) |det df/dz|, f an autoregressive flow from latents to noise: densities in one pass.
+
+    References: Chen et al., Variational Lossy Autoencoder, 2017, arXiv:1611.02731.
+
+    Arguments:
+        latent_dim: d.
+        flow: ``maf`` (affine steps) or ``spline`` (rational-quadratic splines).
+        steps: The number of steps, their order reversed between them.
+        hidden: Hidden units of each layer of the masked networks.
+    """
+
+    def __init__(self, latent_dim: int, flow: str = "maf", steps: int = 4, hidden: int = 320):
+        super().__init__(latent_dim)
+        step = AffineAutoregressive if flow == "maf" else SplineAutoregressive
+        self.transform = autoregressive_flow(step, latent_dim, steps, hidden=(hidden, hidden))
+
+    def forward(self) -> Distribution:
+        """The flow's distribution."""
+        return FlowDistribution(self.normal(), self.transform)
+
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """Latents (n, d) from noise of N(0, temperature^2 I)."""
+        return self.transform.inverse(self.normal(temperature).sample((n,)))[0]
+
+
+# name -> what makes the prior from (latent_dim, **options)
+PRIORS: dict[str, Callable[..., Prior]] = {
+    "normal": StandardNormal,
+    "mixture": MixtureOfGaussians,
+    "vamp": VampPrior,
+    "maf": FlowPrior,
+    "spline": partial(FlowPrior, flow="spline"),
+}

@@ -1,0 +1,25 @@
+"""VAE with an autoregressive-flow prior."""
+
+from zoo.models.vae import VAE
+from zoo.spec import DataSpec
+
+__all__ = ["AFPriorVAE"]
+
+
+class AFPriorVAE(VAE):
+    """A VAE whose prior is p(z) = N(f(z); 0, I) |det df/dz|, f a masked autoregressive flow from latents to noise.
+
+    It is the same model as a VAE with prior N(0, I) on eps = f(z) and the posterior of eps that f induces, an inverse
+    autoregressive flow: log p(x|z) + log p(z) - log q(z|x) = log p(x|f^-1(eps)) + log N(eps) - log q(eps|x), for every z.
+
+    References:
+        Chen et al., Variational Lossy Autoencoder, 2017, arXiv:1611.02731, section 3.2.
+
+    Arguments:
+        spec: The data's description; the command line fills it in.
+        prior: ``maf`` (affine steps) or ``spline`` (rational-quadratic splines); any other prior of VAE is accepted.
+        options: Those of VAE.
+    """
+
+    def __init__(self, spec: DataSpec | dict, prior: str = "maf", **options):
+        super().__init__(spec, prior=prior, **options)

@@ -1,0 +1,174 @@
+"""The variational autoencoder as five parts: encoder, posterior, prior, decoder, likelihood."""
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from zoo.distributions.likelihoods import LIKELIHOODS, Likelihood, default_likelihood
+from zoo.distributions.posteriors import POSTERIORS, Posterior, SampledPosterior
+from zoo.distributions.priors import PRIORS, Prior, VampPrior
+from zoo.errors import ZooError
+from zoo.importance import Bound, importance_weighted_bound
+from zoo.models.base import GenerativeModule
+from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvEncoder
+from zoo.nets.mlp import mlp
+from zoo.registry import part
+from zoo.schedules import KLSchedule
+from zoo.spec import Batch, DataSpec
+
+__all__ = ["VAE", "bits_per_dim"]
+
+_PER_CALL = 2048  # latents decoded at once where many are drawn for one estimate
+
+
+class VAE(GenerativeModule):
+    """Maximises ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z)), in nats, summed over dimensions.
+
+    The KL term is in closed form where there is one, log q(z|x) - log p(z) at the sample else; ``kl`` weighs it. A method
+    that differs in one part overrides one ``build_...`` method, one that adds a term to the loss overrides
+    :meth:`penalty`. Logged: elbo (weight 1, whatever the schedule says), reconstruction = -log p(x|z), kl; and, of data
+    for which they mean something, bits_per_dim.
+
+    References:
+        Kingma & Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114.
+
+    Arguments:
+        spec: The data's description; the command line fills it in.
+        network: ``mlp``, ``conv``, ``gated_conv`` (images), or ``auto``: conv for images, mlp for vectors.
+        latent_dim: d, the size of z.
+        hidden: Hidden units of each of the mlp's two layers.
+        posterior: ``diagonal``, ``full``, ``planar``, ``radial``, ``sylvester_orthogonal``, ``sylvester_householder``,
+            ``sylvester_triangular``, ``iaf``, ``spline_iaf``, or the dotted path of a Posterior of your own.
+        posterior_options: Its options: ``{steps: 8}``.
+        prior: ``normal``, ``mixture``, ``vamp``, ``maf``, ``spline``, or the dotted path of a Prior of your own.
+        prior_options: Its options: ``{components: 500}``.
+        likelihood: ``bernoulli``, ``gaussian``, ``discretised_logistic``, ``categorical``, the dotted path of your own,
+            or ``auto``: by the data's levels.
+        likelihood_options: Its options: ``{scale: 0.1}``.
+        kl: The weight of the KL term: ``beta``, ``warmup``, ``period``, ``free_bits``.
+        lr: Adam's learning rate.
+    """
+
+    monitor: ClassVar[str | None] = "val/elbo"
+    monitor_mode: ClassVar[Literal["min", "max"]] = "max"
+    on_progress_bar: ClassVar[tuple[str, ...]] = ("elbo", "reconstruction", "kl")
+
+    def __init__(
+        self,
+        spec: DataSpec | dict,
+        network: Literal["auto", "mlp", "conv", "gated_conv"] = "auto",
+        latent_dim: int = 16,
+        hidden: int = 512,
+        posterior: str = "diagonal",
+        posterior_options: dict[str, Any] | None = None,
+        prior: str = "normal",
+        prior_options: dict[str, Any] | None = None,
+        likelihood: str = "auto",
+        likelihood_options: dict[str, Any] | None = None,
+        kl: KLSchedule = KLSchedule(),  # noqa: B008 (frozen)
+        lr: float = 1e-3,
+    ):
+        super().__init__(spec)
+        if latent_dim < 1:
+            raise ZooError(f"latent_dim {latent_dim}: 1 or more is needed")
+        self.network = ("conv" if self.spec.is_image else "mlp") if network == "auto" else network
+        if self.network != "mlp":
+            self.require_images(self.network)
+        self.latent_dim, self.hidden, self.lr = latent_dim, hidden, lr
+        self.kl = KLSchedule(**kl) if isinstance(kl, dict) else kl
+        name = default_likelihood(self.spec) if likelihood == "auto" else likelihood
+        self.observed: Likelihood = part("likelihood", name, LIKELIHOODS)(self.spec, **likelihood_options or {})
+        self.likelihood = "bound" if self.observed.exact else None
+        self.encoder = self.build_encoder()
+        self.decoder = self.build_decoder()
+        self.posterior: Posterior = part("posterior", posterior, POSTERIORS)(
+            self.encoder_features, latent_dim, **posterior_options or {}
+        )
+        self.prior: Prior = part("prior", prior, PRIORS)(latent_dim, **prior_options or {})
+        if isinstance(self.prior, VampPrior):
+            if posterior not in ("diagonal", "full"):
+                raise ZooError(f"a vamp prior needs a posterior with a density, diagonal or full; {posterior} has none")
+            self.prior.bind(self.spec.shape, lambda pseudo: self.posterior(self.encoder(pseudo)).base)
+
+    @property
+    def encoder_features(self) -> int:
+        """The size of the encoder's output."""
+        return 256 if self.network != "mlp" else self.hidden
+
+    def build_encoder(self) -> nn.Module:
+        """Examples on the scale [-1, 1] (vectors as they are) to features (B, encoder_features)."""
+        if self.network == "mlp":
+            return nn.Sequential(nn.Flatten(), mlp((self.spec.dims, self.hidden, self.hidden)), nn.ReLU())
+        encoder = GatedConvEncoder if self.network == "gated_conv" else ConvEncoder
+        return encoder(self.spec.shape, self.encoder_features)
+
+    def build_decoder(self) -> nn.Module:
+        """Latents (B, latent_dim) to the likelihood's numbers (B, outputs * C, H, W), or (B, outputs * D) for vectors."""
+        outputs = self.observed.outputs
+        if self.network == "mlp":
+            return mlp((self.latent_dim, self.hidden, self.hidden, outputs * self.spec.dims))
+        channels, *size = self.spec.shape
+        decoder = GatedConvDecoder if self.network == "gated_conv" else ConvDecoder
+        return decoder(self.latent_dim, (outputs * channels, *size))
+
+    def raw(self, z: Tensor) -> Tensor:
+        """The decoder's output for latents (..., d): (..., outputs, *shape), as likelihoods take it."""
+        flat = self.decoder(z.flatten(0, -2))
+        return flat.view(*z.shape[:-1], self.observed.outputs, *self.spec.shape)
+
+    def q(self, x: Tensor) -> SampledPosterior:
+        """q(z|x) of examples in data space."""
+        return self.posterior(self.encoder(self.spec.to_signed(x)))
+
+    def penalty(self, batch: Batch, q: SampledPosterior, z: Tensor) -> tuple[Tensor | float, dict[str, Tensor]]:
+        """A term to be added to the loss, and figures to be logged; nothing here. Override for a method of your own."""
+        return 0.0, {}
+
+    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """-log p(x|z) plus the weighted KL term plus :meth:`penalty`, means over the batch; held out, the final weight."""
+        q, prior = self.q(batch.x), self.prior()
+        z, log_q = q.rsample_and_log_prob()
+        log_p = self.observed.log_prob(batch.x, self.raw(z)).mean()
+        kl = q.kl(prior)
+        kl = (log_q - prior.log_prob(z) if kl is None else kl).mean()
+        penalty, figures = self.penalty(batch, q, z)
+        elbo = log_p - kl
+        terms = {"elbo": elbo, "reconstruction": -log_p, "kl": kl, **figures}
+        if self.observed.exact and self.spec.levels is not None:
+            terms["bits_per_dim"] = bits_per_dim(elbo, self.spec)
+        return self.kl(kl, self.global_step if self.training else None) - log_p + penalty, terms
+
+    def importance_weighted(self, x: Tensor, samples: int) -> Bound:
+        """The importance-weighted bound on log p(x) with exactly ``samples`` draws, per example, with its error."""
+        q, prior = self.q(x), self.prior()
+
+        def log_weights(k: int) -> Tensor:
+            z, log_q = q.rsample_and_log_prob((k,))
+            return self.observed.log_prob(x, self.raw(z)) + prior.log_prob(z) - log_q
+
+        return importance_weighted_bound(log_weights, samples, max(1, _PER_CALL // len(x)))
+
+    @torch.no_grad()
+    def log_likelihood(self, x: Tensor, samples: int = 1) -> Tensor:
+        """The same without the error: nats, (B,)."""
+        return self.importance_weighted(x, samples).log_p
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Posterior means (B, d) of examples in data space."""
+        return self.q(x).mean
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The means of p(x|z), levels rounded: (B, d) to (B, *shape) in data space."""
+        return self.observed.mean(self.raw(z))
+
+    @torch.no_grad()
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """n draws of p(x): z ~ p(z), its noise scaled by ``temperature``, then x ~ p(x|z)."""
+        return self.observed.sample(self.raw(self.prior.sample(n, temperature)))
+
+
+def bits_per_dim(log_p: Tensor, spec: DataSpec) -> Tensor:
+    """-log p / (D ln 2), from nats per example of D dimensions."""
+    return -log_p / (spec.dims * math.log(2))
