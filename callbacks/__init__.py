@@ -5,9 +5,12 @@ import importlib
 _HOME = {
     "ExponentialMovingAverage": "ema",
     "FiguresBar": "figures_bar",
+    "Interpolations": "latents",
+    "LatentTraversals": "latents",
     "NonFiniteGuard": "non_finite_guard",
     "Reconstructions": "reconstructions",
     "SampleGrid": "sample_grid",
+    "TemperatureSamples": "sample_grid",
 }
 
 __all__ = list(_HOME)

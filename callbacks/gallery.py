@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from zoo.spec import Batch
+
 __all__ = ["Gallery"]
 
 
@@ -24,11 +26,17 @@ class Gallery(Callback):
 
     def __init__(self, name: str, seed: int = 0):
         self.name, self.seed = name, seed
+        self.held_out: Batch | None = None  # the first batch that is validated
         self._drawn_at = -1
 
     @abstractmethod
     def draw(self, trainer: Trainer, model: LightningModule) -> Image.Image | None:
         """The picture, or None where the model can't give one."""
+
+    def on_validation_batch_start(self, trainer, pl_module, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep the first examples that are validated."""
+        if batch_idx == 0:
+            self.held_out = batch
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw with the weights that are validated."""

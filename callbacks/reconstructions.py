@@ -7,7 +7,6 @@ from pytorch_lightning import Trainer
 from callbacks.gallery import Gallery
 from zoo.models.base import Autoencodes, GenerativeModule
 from zoo.pictures import picture
-from zoo.spec import Batch
 
 __all__ = ["Reconstructions"]
 
@@ -25,18 +24,12 @@ class Reconstructions(Gallery):
     def __init__(self, n: int = 32, columns: int = 16, name: str = "reconstructions", seed: int = 0):
         super().__init__(name, seed)
         self.n, self.columns = n, columns
-        self._batch: Batch | None = None
-
-    def on_validation_batch_start(self, trainer, pl_module, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keep the first images that are validated."""
-        if batch_idx == 0:
-            self._batch = batch
 
     def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image | None:
         """Originals and reconstructions, row by row; None for models without ``encode`` or data without pixels."""
-        if self._batch is None or not model.spec.is_image or not isinstance(model, Autoencodes):
+        if self.held_out is None or not model.spec.is_image or not isinstance(model, Autoencodes):
             return None
-        x = self._batch.x[: self.n].to(model.device)
+        x = self.held_out.x[: self.n].to(model.device)
         pairs = zip(x.split(self.columns), model.decode(model.encode(x)).split(self.columns), strict=True)
         rows = [row for pair in pairs for row in pair]
         return picture(torch.cat(rows), model.spec, columns=min(self.columns, len(x)))

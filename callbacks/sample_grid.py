@@ -1,5 +1,9 @@
 """Samples of the model as a picture."""
 
+import inspect
+from collections.abc import Sequence
+
+import torch
 from PIL import Image
 from pytorch_lightning import Trainer
 
@@ -7,7 +11,7 @@ from callbacks.gallery import Gallery
 from zoo.models.base import GenerativeModule
 from zoo.pictures import picture
 
-__all__ = ["SampleGrid"]
+__all__ = ["SampleGrid", "TemperatureSamples"]
 
 
 class SampleGrid(Gallery):
@@ -26,3 +30,34 @@ class SampleGrid(Gallery):
     def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image:
         """The samples' picture."""
         return picture(model.sample(self.n if model.spec.is_image else 32 * self.n), model.spec)
+
+
+class TemperatureSamples(Gallery):
+    """A row of samples for each temperature, the same noise in all rows; for models whose ``sample`` has a temperature.
+
+    Arguments:
+        temperatures: From few and typical samples to the model's own.
+        n: Samples in a row.
+        name: The file's and the logged image's name.
+        seed: Seed of the samples.
+    """
+
+    def __init__(
+        self,
+        temperatures: Sequence[float] = (0.3, 0.5, 0.7, 0.85, 1.0),
+        n: int = 12,
+        name: str = "temperatures",
+        seed: int = 0,
+    ):
+        super().__init__(name, seed)
+        self.temperatures, self.n = temperatures, n
+
+    def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image | None:
+        """The rows, in the order of the temperatures."""
+        if not model.spec.is_image or "temperature" not in inspect.signature(model.sample).parameters:
+            return None
+        rows = []
+        for temperature in self.temperatures:
+            torch.manual_seed(self.seed)
+            rows.append(model.sample(self.n, temperature=temperature))
+        return picture(torch.cat(rows), model.spec, columns=self.n)

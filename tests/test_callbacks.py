@@ -10,11 +10,21 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 import zoo
-from callbacks import ExponentialMovingAverage, FiguresBar, NonFiniteGuard, Reconstructions, SampleGrid
+from callbacks import (
+    ExponentialMovingAverage,
+    FiguresBar,
+    Interpolations,
+    LatentTraversals,
+    NonFiniteGuard,
+    Reconstructions,
+    SampleGrid,
+    TemperatureSamples,
+)
 from datamodules import Digits, Toy
 from zoo.errors import ZooError
 from zoo.models.base import GenerativeModule
 from zoo.models.gan import GAN
+from zoo.models.vae import VAE
 from zoo.pictures import picture
 from zoo.spec import DataSpec
 
@@ -115,6 +125,53 @@ def test_reconstructions_are_drawn_where_a_model_reconstructs(tmp_path):
     assert (tmp_path / "yes/pictures/reconstructions.png").exists()
     fit(GAN(data.spec), data, tmp_path / "no", Reconstructions(), steps=21)
     assert not (tmp_path / "no/pictures").exists()
+
+
+@pytest.mark.parametrize(
+    ("callback", "cells"),
+    [
+        (LatentTraversals(columns=5), 3 * 5),
+        (Interpolations(n=4, columns=6), 4 * 6),
+        (TemperatureSamples(temperatures=(0.5, 1.0), n=7), None),
+    ],
+)
+def test_latents_are_drawn_where_a_model_has_them(tmp_path, callback, cells):
+    """The pictures' sizes say how many images are in them; an autoencoder without temperature has no row of it."""
+    data = Digits()
+    fit(Autoencoder(data.spec), data, tmp_path / "yes", callback, steps=21)
+    path = tmp_path / "yes/pictures" / f"{callback.name}.png"
+    assert path.exists() == (cells is not None)
+    if cells:
+        width, height = Image.open(path).size
+        columns = callback.columns
+        assert width / height == pytest.approx((9 * columns + 1) / (9 * cells // columns + 1))
+    fit(GAN(data.spec), data, tmp_path / "no", callback, steps=21)
+    assert not (tmp_path / "no/pictures").exists()
+
+
+def test_the_ends_of_an_interpolation_are_the_reconstructions(tmp_path, monkeypatch):
+    data, shown = Digits(), []
+    monkeypatch.setattr("callbacks.latents.picture", lambda x, spec, columns: shown.append(x) or Image.new("L", (9, 9)))
+    model = Autoencoder(data.spec)
+    callback = Interpolations(n=3, columns=4)
+    fit(model, data, tmp_path, callback, steps=21)
+    x = callback.held_out.x
+    rows = shown[-1].unflatten(0, (3, 4))
+    with torch.no_grad():
+        expected = model.decode(model.encode(x[:6]))
+    assert torch.equal(rows[:, 0], expected[:3])
+    assert torch.equal(rows[:, -1], expected[3:])
+
+
+def test_temperatures_share_their_noise(tmp_path):
+    data = Digits()
+    model = VAE(data.spec, hidden=16, network="mlp")
+    seen = []
+    monkeypatched = model.prior.sample
+    model.prior.sample = lambda n, temperature: seen.append(monkeypatched(n, temperature)) or seen[-1]
+    fit(model, data, tmp_path, TemperatureSamples(temperatures=(0.5, 1.0), n=7), steps=21)
+    torch.testing.assert_close(2 * seen[-2], seen[-1])
+    assert (tmp_path / "pictures/temperatures.png").exists()
 
 
 def test_a_grid_shows_every_image_where_it_should_be():
