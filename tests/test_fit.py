@@ -140,6 +140,15 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(cli, run_folder):
     assert rows(folder) == rows(run_folder), "metrics.csv goes on where it was"
 
 
+def test_metrics_are_written_whatever_logger_is_chosen(cli):
+    for logger in ("false", "pytorch_lightning.loggers.CSVLogger --trainer.logger.save_dir elsewhere"):
+        words = f"--model gan --trainer.max_steps 2 --trainer.log_every_n_steps 1 --trainer.logger {logger}"
+        status, out, err = cli("fit", *words.split())
+        assert status == 0, err
+        assert len(rows(Path(out.splitlines()[-1].removeprefix("run: ")))) == 2
+    assert list(Path("elsewhere").rglob("metrics.csv"))
+
+
 def test_two_processes(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "zoo.fit", *map(str, QUICK), "--trainer.accelerator", "cpu", "--trainer.devices", "2"],

@@ -173,6 +173,8 @@ def _require_own_packages() -> None:
 
 def main(verb: str, argv: list[str] | None = None) -> None:
     """Run ``fit``, ``sample`` or ``evaluate``; what a person got wrong is printed in a line or two, exit status 2."""
+    # Threads that wait for each other by spinning make small networks many times slower on a machine that is in use.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         _require_own_packages()
         {"fit": _fit, "sample": _sample, "evaluate": _evaluate}[verb](sys.argv[1:] if argv is None else argv)

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from callbacks import FiguresBar, NonFiniteGuard
@@ -171,8 +171,7 @@ class ZooCLI(LightningCLI):
             config["strategy"] = self.model.strategy
         config["callbacks"] = [*(config["callbacks"] or []), *self._own_callbacks(config["callbacks"] or [])]
         config["default_root_dir"] = self.folder
-        if config["logger"] is None:
-            config["logger"] = self._loggers(*names)
+        config["logger"] = self._loggers(config["logger"], *names)
         return super().instantiate_trainer(**kwargs)
 
     def _own_callbacks(self, given: list) -> list:
@@ -190,10 +189,13 @@ class ZooCLI(LightningCLI):
                 own.append(ModelCheckpoint(filename="best", **best, **common))
         return own
 
-    def _loggers(self, model: str, data: str) -> list:
+    def _loggers(self, given: list | Logger | bool | None, model: str, data: str) -> list:
+        """metrics.csv always; beside it the loggers that were given, else W&B."""
         if rank_zero_only.rank != 0:
             return []
-        loggers = [MetricsCSV(self.folder)]
+        loggers: list = [MetricsCSV(self.folder)]
+        if given not in (None, True):
+            return [*(given if isinstance(given, list) else [given] if given else []), *loggers]
         if (mode := wandb_mode(self.config.wandb)) != "off":
             summaries = {self.model.monitor: self.model.monitor_mode} if self.model.monitor else {}
             seed = self.config.seed_everything
