@@ -46,6 +46,48 @@ def test_a_file_wins_over_the_preset_and_options_over_both(cli, tmp_path):
     assert config["trainer"]["max_steps"] == 9
 
 
+def test_words_win_over_files_wherever_they_stand(cli, tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "seed_everything: 9\nmodel: {class_path: zoo.models.VAE, init_args: {lr: 0.5}}\n"
+        "data: {class_path: datamodules.Toy}\ntrainer: {accelerator: gpu, devices: 4}\n"
+    )
+    words = ["--model", "gan", "--seed", 3, "--gpus", 0, "--data", "digits", "--model.lr", 0.1]
+    for line in ([*words, "--config", "mine.yaml"], ["--config", "mine.yaml", *words]):
+        config = printed_config(cli, *line)
+        assert config["seed_everything"] == 3
+        assert config["model"]["class_path"] == "zoo.models.GAN"
+        assert config["model"]["init_args"]["lr"] == 0.1
+        assert config["data"]["class_path"] == "datamodules.Digits"
+        assert (config["trainer"]["accelerator"], str(config["trainer"]["devices"])) == ("cpu", "1")
+
+
+def test_a_class_of_ones_own_keeps_what_its_ancestors_preset_says(cli, tmp_path, monkeypatch):
+    (tmp_path / "kin.py").write_text("from zoo import GAN\n\n\nclass Kin(GAN):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own, plain = printed_config(cli, "--model", "kin.Kin"), printed_config(cli, "--model", "gan")
+    assert own["model"]["class_path"] == "kin.Kin"
+    assert own["model"]["init_args"] == plain["model"]["init_args"]
+    assert own["trainer"] == plain["trainer"]
+
+
+def test_a_mistake_in_ones_own_model_is_shown_where_it_is(tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "from zoo import GAN\n\n\nclass M(GAN):\n    def __init__(self, spec):\n        1 / 0\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "zoo.fit", "--model", "bad.M", "--wandb", "off"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 1
+    assert "bad.py" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
 def test_gpus_are_words_for_the_trainer(cli):
     config = printed_config(cli, "--model", "gan", "--gpus", 4)
     assert config["trainer"]["accelerator"] == "gpu"

@@ -77,13 +77,23 @@ def test_every_model_has_a_preset(name):
     assert registry.preset(name).is_file()
 
 
-def test_expand_puts_presets_first_and_keeps_what_was_typed():
-    arguments = expand(Command(shlex.split("--gpus 4 --model.lr=0.5 --model gan --config mine.yaml --data toy --seed 3")))
-    names = [Path(word).name for word in arguments]
+def test_expand_puts_presets_before_files_and_files_before_what_was_typed():
+    typed = "--gpus 4 --model.lr=0.5 --model gan --config mine.yaml --data toy --config=more.yaml --seed 3"
+    arguments = expand(Command(shlex.split(typed)))
+    names = [Path(word.removeprefix("--config=")).name for word in arguments]
+    first = names.index("mine.yaml")
     assert names[0] == "gan.yaml"
-    assert names[-4:] == ["--model.lr=0.5", "--config", "mine.yaml", "--seed_everything=3"]
-    assert "--data=datamodules.Toy" in arguments
-    assert {"--trainer.accelerator=gpu", "--trainer.devices=4"} <= set(arguments)
+    assert all(Path(word).suffix == ".yaml" for word in names[: first + 2])
+    assert names[first:] == [
+        "mine.yaml",
+        "more.yaml",
+        "--model=zoo.models.GAN",
+        "--data=datamodules.Toy",
+        "--trainer.accelerator=gpu",
+        "--trainer.devices=4",
+        "--model.lr=0.5",
+        "--seed_everything=3",
+    ]
 
 
 def test_gpus_0_is_the_cpu():
@@ -99,7 +109,7 @@ def test_a_class_of_ones_own_takes_its_ancestors_preset():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model", "gna"], "no model 'gna' among gan.* Did you mean gan?"),
+        (["--model", "gna"], "no model 'gna' among .*gan. Did you mean gan?"),
         (["--model", "GAN"], "no model 'GAN'.* Did you mean gan?"),
         (["--model", "gan", "--data", "dgits"], "no data set 'dgits'.* Did you mean digits?"),
         (["--modle", "gan"], "no option --modle. Did you mean --model?"),

@@ -49,7 +49,7 @@ class Command:
         model, data: A registered name, a dotted class path, or None.
         gpus: The number of GPUs, or None.
         ckpt_path: The checkpoint to go on with, or None.
-        has_config: Whether a ``--config`` was given.
+        configs: The files given with ``--config``, in the order typed.
         run_config: The configuration of the run that goes on, once it is found; it stands in a preset's place.
         rest: Everything else, in the order typed, as ``--key=value`` or ``--key value``.
     """
@@ -57,7 +57,7 @@ class Command:
     def __init__(self, argv: list[str]):
         self.model = self.data = self.ckpt_path = None
         self.gpus: int | None = None
-        self.has_config = False
+        self.configs: list[str] = []
         self.run_config: Path | None = None
         self.rest: list[str] = []
         tokens = iter(argv)
@@ -68,8 +68,7 @@ class Command:
                 self.rest.append(token)
                 continue
             self._check(word)
-            if word not in ("model", "data", "gpus", "seed", "ckpt_path"):
-                self.has_config |= word == "config"
+            if word not in ("model", "data", "gpus", "seed", "config", "ckpt_path"):
                 self.rest.append(token)
                 continue
             value = value if equals else next(tokens, None)
@@ -79,6 +78,8 @@ class Command:
                 if not value.isdecimal():
                     raise ZooError(f"--gpus {value}: a whole number is needed, 0 for the CPU")
                 self.gpus = int(value)
+            elif word == "config":
+                self.configs.append(value)
             elif word == "seed":
                 self.rest.append(f"--seed_everything={value}")
             else:
@@ -104,28 +105,28 @@ def _known(name: str | None, kind: str, entries: dict[str, registry.Entry]) -> s
 
 
 def expand(command: Command, ancestor: Callable[[str], str] = lambda path: "default") -> list[str]:
-    """The arguments that LightningCLI understands: presets first, so that what was typed wins wherever it stands.
+    """The arguments that LightningCLI understands: presets, then files, then words, then options.
 
-    ``ancestor`` tells for a class of the user's own which registered model's preset suits it.
+    It reads from left to right and the last one wins, so what was typed wins over files and files over presets, wherever
+    they stood. ``ancestor`` tells for a class of the user's own which registered model's preset suits it.
 
     Example:
         >>> [Path(a).name for a in expand(Command(["--model.lr", "3e-4", "--model", "gan", "--gpus", "2"]))]
-        ['gan.yaml', '--trainer.accelerator=gpu', '--trainer.devices=2', '--model.lr', '3e-4']
+        ['gan.yaml', '--model=zoo.models.GAN', '--trainer.accelerator=gpu', '--trainer.devices=2', '--model.lr', '3e-4']
     """
-    front = [f"--config={command.run_config}"] if command.run_config else []
+    files: list[str | Path] = [command.run_config] if command.run_config else []
+    words: list[str] = []
     if command.model is not None:
-        own = command.model not in registry.MODELS
-        name = ancestor(command.model) if own else command.model
-        front += [f"--config={path}" for path in (registry.preset(name), registry.preset(f"{name}-{command.data}")) if path]
-        if own:
-            front.append(f"--model={command.model}")
+        known = command.model in registry.MODELS
+        name = command.model if known else ancestor(command.model)
+        files += [path for path in (registry.preset(name), registry.preset(f"{name}-{command.data}")) if path]
+        words.append(f"--model={registry.MODELS[name].path if known else command.model}")
     if command.data is not None:
-        front.append(f"--data={registry.DATA[command.data].path if command.data in registry.DATA else command.data}")
+        words.append(f"--data={registry.DATA[command.data].path if command.data in registry.DATA else command.data}")
     if command.gpus is not None:
-        front.append(f"--trainer.accelerator={'gpu' if command.gpus else 'cpu'}")
-        front.append(f"--trainer.devices={command.gpus or 1}")
+        words += [f"--trainer.accelerator={'gpu' if command.gpus else 'cpu'}", f"--trainer.devices={command.gpus or 1}"]
     resume = [] if command.ckpt_path is None else [f"--ckpt_path={command.ckpt_path}"]
-    return front + command.rest + resume
+    return [*(f"--config={file}" for file in (*files, *command.configs)), *words, *command.rest, *resume]
 
 
 def list_zoo() -> str:
@@ -143,7 +144,7 @@ def _fit(argv: list[str]) -> None:
     if not argv or (asks_help and command.model is None and command.data is None):
         print(HELP.format(models=", ".join(registry.MODELS), data=", ".join(registry.DATA)))
         return
-    if command.model is None and not command.has_config and not command.ckpt_path and "--help-all" not in argv:
+    if command.model is None and not command.configs and not command.ckpt_path and "--help-all" not in argv:
         raise ZooError(f"no model named. Type --model NAME: {', '.join(registry.MODELS)}, or my_file.MyModel.")
     from zoo.training import fit
 

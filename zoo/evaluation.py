@@ -142,4 +142,6 @@ def _data(run: Path | None, name: str | None, rest: list[str]) -> LightningDataM
     try:
         return parser.instantiate_classes(parser.parse_args(rest)).data
     except ValueError as error:
-        raise zoo_error(error) or error from None
+        if (ours := zoo_error(error)) is not None:
+            raise ours from None
+        raise

@@ -86,7 +86,7 @@ class ZooCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: None) -> None:
         """Expand the short words, refuse what is no option by its exact name, and parse."""
         command = self.command
-        if command.ckpt_path and not command.model and not command.has_config:
+        if command.ckpt_path and not command.model and not command.configs:
             if (run := run_of(command.ckpt_path)) is None:
                 raise ZooError(f"no config.yaml beside {command.ckpt_path}: name the model and data, or give --config.")
             command.run_config = run / "config.yaml"
@@ -152,7 +152,9 @@ class ZooCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise zoo_error(error) or error from None
+            if (ours := zoo_error(error)) is not None:
+                raise ours from None
+            raise
 
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """A Trainer that writes into the run folder, with the model's own strategy when it uses several processes."""
