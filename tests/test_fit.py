@@ -137,6 +137,15 @@ def test_wrong_options_are_named_in_two_lines(cli, tmp_path, words, parts):
     assert not any(tmp_path.iterdir()), "nothing is written for a command that can't be run"
 
 
+@pytest.mark.parametrize(("text", "part"), [("a: [1", "is not YAML"), ("- 1", "holds a list"), ("modl: 3", "modl")])
+def test_files_that_are_no_settings(cli, tmp_path, text, part):
+    (tmp_path / "mine.yaml").write_text(text)
+    status, _, err = cli("fit", "--model", "gan", "--config", "mine.yaml")
+    assert status == 2
+    assert part in err
+    assert len(err.splitlines()) <= 2
+
+
 def test_no_model_is_said(cli):
     status, _, err = cli("fit", "--data", "digits")
     assert status == 2
@@ -189,6 +198,15 @@ def test_metrics_are_written_whatever_logger_is_chosen(cli):
         assert status == 0, err
         assert len(rows(Path(out.splitlines()[-1].removeprefix("run: ")))) == 2
     assert list(Path("elsewhere").rglob("metrics.csv"))
+
+
+def test_what_every_run_has_can_be_switched_off(cli):
+    status, out, err = cli(
+        "fit", *QUICK, "--trainer.enable_checkpointing", "false", "--trainer.enable_progress_bar", "false"
+    )
+    assert status == 0, err
+    assert "batches [" not in err
+    assert not (Path(out.splitlines()[-1].removeprefix("run: ")) / "checkpoints").exists()
 
 
 def test_two_processes(tmp_path):

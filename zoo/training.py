@@ -44,6 +44,16 @@ def _short_name(class_path: str, entries: dict[str, registry.Entry]) -> str:
     return names.get(cls, cls.__name__.lower())
 
 
+def _read_yaml(path: Path) -> dict:
+    try:
+        loaded = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ZooError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise ZooError(f"{path} holds a {type(loaded).__name__}: settings, as --print_config shows them, are needed")
+    return loaded
+
+
 def spec_of(data: LightningDataModule) -> dict:
     """The spec of any datamodule as a dict; ZooError where it has none."""
     spec = getattr(data, "spec", None)
@@ -106,9 +116,8 @@ class ZooCLI(LightningCLI):
         for argument in arguments:
             key, _, value = argument.partition("=")
             if key == "--config" and Path(value).is_file():
-                loaded = yaml.safe_load(Path(value).read_text()) or {}
-                for group in ("model", "data"):
-                    if isinstance(section := loaded.get(group), dict) and "class_path" in section:
+                for group, section in _read_yaml(Path(value)).items():
+                    if group in ("model", "data") and isinstance(section, dict) and "class_path" in section:
                         paths[group] = section["class_path"]
             elif key in ("--model", "--data"):
                 paths[key[2:]] = value
@@ -171,18 +180,19 @@ class ZooCLI(LightningCLI):
             self.folder = Path(os.environ["ZOO_RUN_FOLDER"])
         if config["strategy"] == "auto" and _several_processes(config):
             config["strategy"] = self.model.strategy
-        config["callbacks"] = [*(config["callbacks"] or []), *self._own_callbacks(config["callbacks"] or [])]
+        config["callbacks"] = [*(config["callbacks"] or []), *self._own_callbacks(config)]
         config["default_root_dir"] = self.folder
         config["logger"] = self._loggers(config["logger"], *names)
         return super().instantiate_trainer(**kwargs)
 
-    def _own_callbacks(self, given: list) -> list:
-        own = []
+    def _own_callbacks(self, config: dict) -> list:
+        """What every run has, unless the same was given or switched off."""
+        given, own = config["callbacks"] or [], []
         if not any(isinstance(callback, NonFiniteGuard) for callback in given):
             own.append(NonFiniteGuard())
-        if not any(isinstance(callback, ProgressBar) for callback in given):
+        if config["enable_progress_bar"] is not False and not any(isinstance(callback, ProgressBar) for callback in given):
             own.append(FiguresBar())
-        if not any(isinstance(callback, ModelCheckpoint) for callback in given):
+        if config["enable_checkpointing"] is not False and not any(isinstance(each, ModelCheckpoint) for each in given):
             folder = self.folder / "checkpoints" if self.folder else None
             common = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
             own.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common))
@@ -252,5 +262,11 @@ def quiet_lightning() -> None:
     """Leave out what Lightning says of itself, and its warnings of things that are right here."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*log_every_n_steps.*", ".*LeafSpec.*", ".*GPU available but not used.*", "Checkpoint directory .*"):
+    for message in (
+        ".*log_every_n_steps.*",
+        ".*LeafSpec.*",
+        ".*GPU available but not used.*",
+        "Checkpoint directory .*",
+        ".*find the monitored key.*",
+    ):
         warnings.filterwarnings("ignore", message=message)
