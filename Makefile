@@ -28,6 +28,7 @@ slow: .venv/installed
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 docs: .venv/installed
+	$(BIN)/python -m pytest --quiet tests/test_docs.py
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

@@ -19,10 +19,17 @@ __all__ = ["GAN", "LOSSES", "gradient_penalty", "jsd_estimate", "r1_penalty", "v
 
 
 class AdversarialLoss(NamedTuple):
-    """What the two players minimise, as functions of logits (B,) on real and generated examples."""
+    """What the two players minimise, as functions of D's outputs, logits (B,), on real and generated examples.
+
+    Attributes:
+        discriminator: (real, fake) -> scalar.
+        generator: fake -> scalar.
+        log_odds: Whether the best output is log p_data(x) / p_G(x), so that its sigmoid is a probability.
+    """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
+    log_odds: bool = False
 
 
 def value(real: Tensor, fake: Tensor) -> Tensor:
@@ -40,13 +47,11 @@ def jsd_estimate(value: Tensor) -> Tensor:
 
 LOSSES = {
     # min_G max_D V, the game of the lecture (Goodfellow et al. 2014, equation 1)
-    "minimax": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: -softplus(fake).mean()),
+    "minimax": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: -softplus(fake).mean(), True),
     # the same D; G maximises E log D(G(z)) (Goodfellow et al. 2014, section 3)
-    "non_saturating": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: softplus(-fake).mean()),
+    "non_saturating": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: softplus(-fake).mean(), True),
     # Lim & Ye 2017, arXiv:1705.02894
-    "hinge": AdversarialLoss(
-        lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(), lambda fake: -fake.mean()
-    ),
+    "hinge": AdversarialLoss(lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(), lambda fake: -fake.mean()),
     # targets 1 for real, 0 for generated, 1 for the generator (Mao et al. 2017, arXiv:1611.04076)
     "least_squares": AdversarialLoss(
         lambda real, fake: ((real - 1).square().mean() + fake.square().mean()) / 2,
@@ -58,7 +63,7 @@ LOSSES = {
 
 
 def _slopes(discriminator: nn.Module, x: Tensor) -> Tensor:
-    """Squared norm of the gradient of D at each example, (B,): over all its dimensions, in float32 whatever autocast says."""
+    """Squared norm of D's gradient at each example, (B,): over all its dimensions, in float32 whatever autocast says."""
     with torch.autocast(x.device.type, enabled=False):
         x = x.detach().float().requires_grad_()
         (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
@@ -88,9 +93,10 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 class GAN(GenerativeModule):
     """A generator G(z), z ~ N(0, I), trained against a discriminator D that tells its examples from real ones.
 
-    Logged: both losses, mean D on real and generated examples, the value V and the estimate (V + 2 log 2) / 2 of the
-    Jensen-Shannon divergence, both in nats. One optimiser step of D is made per batch, and one of G every
-    ``critic_steps`` batches; ``global_step`` counts batches.
+    Logged: both losses and mean D on real and generated examples (a probability for ``minimax`` and ``non_saturating``,
+    D's plain output for the others); for those two also the value V and the estimate (V + 2 log 2) / 2 of the
+    Jensen-Shannon divergence, in nats. One optimiser step of D is made per batch, and one of G every ``critic_steps``
+    batches; ``global_step`` counts batches.
 
     References:
         Goodfellow et al., Generative Adversarial Nets, 2014, arXiv:1406.2661.
@@ -135,11 +141,13 @@ class GAN(GenerativeModule):
         super().__init__(spec)
         if loss not in LOSSES:
             raise ZooError(f"loss {loss!r} is not known; there are {', '.join(LOSSES)}")
+        if network not in ("auto", "mlp", "dcgan"):
+            raise ZooError(f"network {network!r} is not known; there are auto, mlp, dcgan")
         if critic_steps < 1:
             raise ZooError(f"critic_steps {critic_steps}: 1 or more is needed")
         self.automatic_optimization = False
         self.loss, self.latent_dim, self.width, self.depth = LOSSES[loss], latent_dim, width, depth
-        self.lr, self.discriminator_lr, self.betas = lr, discriminator_lr or lr, tuple(betas)
+        self.lr, self.discriminator_lr, self.betas = lr, lr if discriminator_lr is None else discriminator_lr, tuple(betas)
         self.critic_steps, self.r1 = critic_steps, r1
         self.gradient_penalty = (10.0 if loss == "wasserstein" else 0.0) if gradient_penalty is None else gradient_penalty
         self.network = ("dcgan" if self.spec.is_image else "mlp") if network == "auto" else network
@@ -152,9 +160,7 @@ class GAN(GenerativeModule):
         """Latents (B, latent_dim) to what :meth:`generate` turns into examples; override for a network of your own."""
         if self.network == "mlp":
             hidden = [self.width or 256] * self.depth
-            return nn.Sequential(
-                mlp((self.latent_dim, *hidden, self.spec.dims)), nn.Unflatten(1, self.spec.shape)
-            )
+            return nn.Sequential(mlp((self.latent_dim, *hidden, self.spec.dims)), nn.Unflatten(1, self.spec.shape))
         self.require_images(self.network)
         return DCGANGenerator(self.latent_dim, self.spec.shape, self.width or 64)
 
@@ -162,9 +168,7 @@ class GAN(GenerativeModule):
         """Examples as :meth:`generate` gives them to logits (B,); override for a network of your own."""
         if self.network == "mlp":
             hidden = [self.width or 256] * self.depth
-            return nn.Sequential(
-                nn.Flatten(), mlp((self.spec.dims, *hidden, 1), lambda: nn.LeakyReLU(0.2)), nn.Flatten(0)
-            )
+            return nn.Sequential(nn.Flatten(), mlp((self.spec.dims, *hidden, 1), lambda: nn.LeakyReLU(0.2)), nn.Flatten(0))
         self.require_images(self.network)
         return DCGANDiscriminator(self.spec.shape, self.width or 64)
 
@@ -195,46 +199,49 @@ class GAN(GenerativeModule):
         return penalty
 
     def game(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """The state of the game, from logits (B,)."""
-        v = value(real.detach().float(), fake.detach().float())
-        return {
-            "value": v,
-            "jsd": jsd_estimate(v),
-            "d_real": real.detach().sigmoid().mean(),
-            "d_fake": fake.detach().sigmoid().mean(),
-        }
+        """The state of the game, from D's outputs (B,): for the losses by which D gives log-odds, V and its JSD too."""
+        real, fake = real.detach(), fake.detach()
+        if not self.loss.log_odds:
+            return {"d_real": real.mean(), "d_fake": fake.mean()}
+        v = value(real, fake)
+        return {"value": v, "jsd": jsd_estimate(v), "d_real": real.sigmoid().mean(), "d_fake": fake.sigmoid().mean()}
+
+    def judge(self, x: Tensor) -> Tensor:
+        """D's logits (B,) on examples as :meth:`generate` gives them, in float32 whatever autocast says."""
+        return self.discriminator(x).float()
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """D's loss, without penalties, and beside it G's loss and the state of the game."""
-        fake = self.discriminator(self.generate(self.noise(len(batch.x))))
-        real = self.discriminator(self.spec.to_signed(batch.x))
+        real = self.judge(self.spec.to_signed(batch.x))
+        fake = self.judge(self.generate(self.noise(len(batch.x))))
         loss = self.discriminator_loss(real, fake)
         return loss, {"discriminator_loss": loss, "generator_loss": self.generator_loss(fake), **self.game(real, fake)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of D, and after every ``critic_steps`` of them one of G, on the same generated examples."""
-        # Lightning counts the steps of the optimiser it wraps: D's alone, one per batch.
-        count_d, _ = self.optimizers()
-        step_d, step_g = self.optimizers(use_pl_optimizer=False)
+        discriminator_adam, _ = self.optimizers()
+        _, generator_adam = self.optimizers(use_pl_optimizer=False)
         x = self.spec.to_signed(batch.x)
         with_generator = (self.global_step + 1) % self.critic_steps == 0
         with torch.set_grad_enabled(with_generator):
             fake = self.generate(self.noise(len(x)))
 
-        real_logits, fake_logits = self.discriminator(x), self.discriminator(fake.detach())
+        real_logits, fake_logits = self.judge(x), self.judge(fake.detach())
         loss_d = self.discriminator_loss(real_logits, fake_logits)
         total = loss_d + self.penalty(x, fake.detach())
-        step_d.zero_grad()
+        discriminator_adam.zero_grad()
         self.manual_backward(total)
-        count_d.step()
+        discriminator_adam.step()
         terms = {"discriminator_loss": loss_d, **self.game(real_logits, fake_logits)}
 
         if with_generator:
-            with self.toggled_optimizer(step_g):
-                loss_g = self.generator_loss(self.discriminator(fake))
-                step_g.zero_grad()
+            with self.toggled_optimizer(generator_adam):
+                loss_g = self.generator_loss(self.judge(fake))
+                generator_adam.zero_grad()
                 self.manual_backward(loss_g)
-                step_g.step()
+                # Lightning counts the steps of the optimisers it wraps. Through the strategy, G's step is the same but is
+                # not counted, so that global_step is the number of batches.
+                self.trainer.strategy.optimizer_step(generator_adam, lambda: None)
             terms["generator_loss"] = loss_g
             total = total + loss_g
         self.record("train", terms, len(x))

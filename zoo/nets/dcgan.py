@@ -3,7 +3,6 @@
 import math
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 __all__ = ["DCGANDiscriminator", "DCGANGenerator"]

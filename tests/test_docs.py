@@ -1,0 +1,149 @@
+"""The pages of docs/: their Python runs, their commands do too, and what they name is there."""
+
+import ast
+import doctest
+import pkgutil
+import re
+import runpy
+import shlex
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY
+
+from zoo import GAN, registry
+from zoo.cli import Command
+
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BUDGET = ["--wandb", "off", "--trainer.limit_val_batches", "1", "--trainer.check_val_every_n_epoch", "1"]
+BUDGET += ["--trainer.val_check_interval", "1.0"]
+NOT_HERE = {"mnist", "fashion_mnist", "cifar10", "dsprites"}  # a download, or minutes of training
+
+
+@pytest.fixture(params=PAGES, ids=lambda path: path.stem)
+def page(request) -> Path:
+    return request.param
+
+
+def runs_here(command: Command) -> bool:
+    """Whether this machine has the GPUs and the data of a training; several processes are tested in test_fit.py."""
+    pictures = next((value for key, value in pairwise(command.rest) if key == "--data.root"), "")
+    return (
+        (command.gpus or 0) <= torch.cuda.device_count()
+        and command.data not in NOT_HERE
+        and (command.data != "folder" or Path(pictures).is_dir())
+        and "--trainer.devices" not in command.rest
+    )
+
+
+def run_command(words: list[str], monkeypatch) -> None:
+    """``python -m zoo...`` in this process; trainings are cut to a few batches, or to the configuration alone."""
+    module, arguments = words[0], words[1:]
+    if module == "zoo.fit" and not {"--help", "--print_config"} & set(arguments):
+        command = Command(arguments)
+        if runs_here(command):
+            arguments += ["--trainer.max_steps", "30" if command.ckpt_path else "21", *BUDGET]  # 21 are an epoch of digits
+        else:
+            arguments.append("--print_config")
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    try:
+        runpy.run_module(module, run_name="__main__")
+    except SystemExit as leave:
+        assert not leave.code, " ".join(words)
+
+
+def run_commands(block: str, monkeypatch) -> None:
+    """A block of commands: those of the zoo run, ``make`` has its targets, others are taken as they are."""
+    for line in block.splitlines():
+        match shlex.split(line, comments=True):
+            case ["python", "-m", *words]:
+                run_command(words, monkeypatch)
+            case ["make", target]:
+                assert f"\n{target}:" in (REPOSITORY / "Makefile").read_text(), line
+
+
+def run_python(block: str, names: dict, where: str) -> None:
+    """A block of Python: a session whose output is compared, or statements."""
+    if not block.startswith(">>>"):
+        exec(compile(block, where, "exec"), names)
+        return
+    said: list[str] = []
+    test = doctest.DocTestParser().get_doctest(block, names, where, where, 0)
+    failed, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append, clear_globs=False)
+    assert not failed, "".join(said)
+    names.update(test.globs)
+
+
+def test_page(page, tmp_path, monkeypatch):
+    """All blocks in their order, in an empty folder; a block whose first line is a file's name is that file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    text = page.read_text()
+    names: dict = {}
+    for block in FENCE.finditer(text):
+        language, code = block.groups()
+        if named := re.match(r"# (\w+\.(?:py|yaml))\n", code):
+            (tmp_path / named[1]).write_text(code)
+            monkeypatch.delitem(sys.modules, Path(named[1]).stem, raising=False)
+        elif language == "python":
+            run_python(code, names, f"{page.name}, line {text.count(chr(10), 0, block.start()) + 1}")
+        elif language == "console":
+            run_commands(code, monkeypatch)
+
+
+def test_links_and_names_exist(page):
+    """Links to other pages, paths in the repository, and dotted names of the code."""
+    text = FENCE.sub("", page.read_text())
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (DOCS / link).is_file(), link
+    for word in re.findall(r"`([^`\n]+)`", text):
+        if re.fullmatch(r"(zoo|datamodules|callbacks|configs|tests|docs|benchmarks)/[\w./-]*", word):
+            assert (REPOSITORY / word).exists(), word
+        elif re.fullmatch(r"(zoo|datamodules|callbacks)(\.\w+)+", word):
+            assert pkgutil.resolve_name(word), word
+        elif re.fullmatch(r"GAN(\.\w+)(\(.*\))?", word):
+            assert word.partition(".")[2].partition("(")[0] in {*dir(GAN), "discriminator", "generator"}, word
+
+
+def test_pages_are_complete():
+    """Every registered data set is described, and the index lists every page; the API lists itself."""
+    data, index = ((DOCS / name).read_text() for name in ("data.md", "index.md"))
+    assert [name for name in registry.DATA if f"[`{name}`](#" not in data] == [], "docs/data.md lacks these"
+    assert [page.name for page in PAGES if page.stem != "index" and f"]({page.name})" not in index] == []
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, at its head or later."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    named = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    return named | {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+@pytest.mark.parametrize(
+    ("room", "allowed"),
+    [
+        ("zoo/nets", ("zoo.nets", "zoo.errors", "zoo.spec")),
+        ("zoo/transforms", ("zoo.transforms", "zoo.nets", "zoo.errors", "zoo.spec")),
+        ("zoo/distributions", ("zoo.distributions", "zoo.transforms", "zoo.nets", "zoo.errors", "zoo.spec")),
+        ("datamodules", ("datamodules", "zoo.spec", "zoo.errors")),
+        ("callbacks", ("callbacks", "zoo.models.base", "zoo.spec", "zoo.errors", "zoo.pictures", "zoo.metrics")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_imports_run_one_way(room, allowed):
+    """What docs/map.md says of who knows whom."""
+    for path in (REPOSITORY / room).glob("*.py"):
+        ours = {name for name in imports(path) if name.partition(".")[0] in ("zoo", "datamodules", "callbacks")}
+        assert all(name.startswith(allowed) for name in ours), path
+
+
+def test_models_know_no_data_callbacks_or_command_line():
+    for path in (REPOSITORY / "zoo" / "models").glob("*.py"):
+        others = ("datamodules", "callbacks", "zoo.cli", "zoo.training")
+        assert not {name for name in imports(path) if name.startswith(others)}, path
