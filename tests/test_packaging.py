@@ -24,7 +24,7 @@ def run(*command: object, cwd: Path) -> str:
 
 @pytest.mark.slow
 def test_wheel(tmp_path):
-    """Built from a copy of the repository, installed into a new environment beside the packages it requires, and used there."""
+    """Built from a copy of the repository, installed into a new environment beside what it requires, and used there."""
     run("git", "clone", "--quiet", REPOSITORY, tmp_path / "clone", cwd=tmp_path)
     run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, tmp_path / "clone", cwd=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")

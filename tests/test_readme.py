@@ -1,0 +1,80 @@
+"""Every command and every line of Python in the README does what it says; long trainings are cut to two batches."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from datamodules import mnist
+
+README = (REPOSITORY / "README.md").read_text()
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+
+
+@pytest.fixture
+def home_with_mnist(tmp_path, monkeypatch):
+    """A home folder whose data/ has a black MNIST, which is taken for the real one."""
+    shapes = {"x_train": (60_000, 28, 28), "y_train": (60_000,), "x_test": (10_000, 28, 28), "y_test": (10_000,)}
+    arrays = {key: np.zeros(shape, np.uint8) for key, shape in shapes.items()}
+    (tmp_path / "data").mkdir()
+    np.savez_compressed(tmp_path / "data" / "mnist.npz", **arrays)
+    monkeypatch.setattr(mnist.MNIST, "content_md5", {key: mnist._idx_md5(array) for key, array in arrays.items()})
+    return tmp_path
+
+
+def test_there_are_commands():
+    assert {command.split()[0] for command in COMMANDS} == {"make", "python"}
+    assert COMMANDS[:2] == ["make fit", "make test"], "two commands do all the set-up"
+
+
+@pytest.mark.parametrize("target", ["fit", "test", "slow", "docs"])
+def test_make_targets(target):
+    """What ``make`` would do; the trainings and tests themselves are run by other tests and by whoever reads the README."""
+    done = subprocess.run(["make", "--dry-run", target], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    expected = {"fit": "-m zoo.fit --model gan", "test": "-m pytest", "slow": "slow or not slow", "docs": "-m sphinx"}
+    assert expected[target] in done.stdout
+
+
+def test_commands_in_their_order(cli, home_with_mnist):
+    """Each command runs; of those that need GPUs or start processes (see test_fit.py), the configuration is made."""
+    for command in COMMANDS:
+        words = shlex.split(command.replace("~", str(home_with_mnist)))
+        if words[0] != "python":
+            continue
+        verb, arguments = words[2].removeprefix("zoo."), words[3:]
+        if "--trainer.max_steps" in arguments:
+            at = arguments.index("--trainer.max_steps")
+            del arguments[at : at + 2]
+        if "--gpus" in arguments or "--trainer.devices" in arguments:
+            arguments.append("--print_config")
+        elif verb == "fit":
+            arguments += ["--trainer.max_steps", "4" if "--ckpt_path" in arguments else "2"]
+            arguments += ["--trainer.limit_val_batches", "1"]
+        status, out, err = cli(verb, *arguments)
+        assert status == 0, f"{command}: {err}"
+        assert out
+    for made in ("grid.png", "samples.npz", "runs/gan-digits/1/evaluation.json", "runs/gan-mnist/1/pictures/samples.png"):
+        assert Path(made).exists(), made
+
+
+def test_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    assert names["x"].shape == (16, 1, 8, 8)
+    assert int(names["x"].max()) <= 16
+
+
+def test_links_lead_somewhere():
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (REPOSITORY / link).exists(), link
