@@ -123,6 +123,7 @@ def test_too_many_gpus_is_one_line(cli):
         (["--data", "toy", "--model.network", "dcgan"], ["dcgan", "toy[ring]", "(2,)", "--model.network mlp"]),
         (["--data.batch_size", 0], ["batch_size 0"]),
         (["--config", "nofile.yaml"], ["nofile.yaml"]),
+        (["--trainer.accelerator", "cpu", "--trainer.devices", 2, "--trainer.strategy", "ddp"], ["find_unused_parameters"]),
         (["--ckpt_path", "nofile.ckpt"], ["nofile.ckpt"]),
         (["stray"], ["stray"]),
     ],

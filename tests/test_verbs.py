@@ -34,6 +34,9 @@ def test_samples_as_a_picture_and_as_an_array(cli, run_folder, tmp_path):
     ("words", "message"),
     [
         (("--n", 0), "--n 0: 1 or more"),
+        (("--n", "many"), "--n: invalid int value: 'many'"),
+        (("--sed", 3), "no option --sed. Did you mean --seed?"),
+        (("--see", 3), "no option --see."),
         (("--out", "x.jpg"), ".png or .npz"),
         (("--ckpt", "none.ckpt"), "no checkpoint none.ckpt"),
         (("--device", "cpux"), "--device cpux"),
@@ -79,6 +82,8 @@ def test_evaluation_of_a_checkpoint_alone_asks_for_its_data(cli, run_folder, tmp
         (("--data.batchsize", 3), "Did you mean --data.batch_size?"),
         (("--data.batch_size", "many"), "--data.batch_size many"),
         (("--gpus", 64), "--gpus 64"),
+        (("--sample", 64), "no option --sample. Did you mean --samples?"),
+        (("--samples", -1), "--samples -1"),
     ],
 )
 def test_wrong_words_for_evaluate(cli, run_folder, words, message):

@@ -49,7 +49,17 @@ def test_models_are_imported_when_asked_for():
 
 @pytest.mark.parametrize(
     "arguments",
-    [("zoo",), ("zoo.fit", "--help"), ("zoo.fit",), ("zoo.fit", "--model", "gna"), ("zoo.fit", "--modle", "gan")],
+    [
+        ("zoo",),
+        ("zoo.fit",),
+        ("zoo.fit", "--help"),
+        ("zoo.fit", "--model", "gna"),
+        ("zoo.fit", "--modle", "gan"),
+        ("zoo.sample", "--help"),
+        ("zoo.sample", "--ckpt", "x.ckpt", "--m", "3"),
+        ("zoo.evaluate", "--help"),
+        ("zoo.evaluate", "--ckpt", "x.ckpt", "--data", "dgits"),
+    ],
     ids=" ".join,
 )
 def test_words_answer_in_under_a_second_and_import_nothing_heavy(arguments):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from zoo import registry
 from zoo.errors import ZooError
+from zoo.verbs import evaluate_options, sample_options
 
 __all__ = ["HELP", "Command", "expand", "list_zoo", "main"]
 
@@ -152,15 +153,17 @@ def _fit(argv: list[str]) -> None:
 
 
 def _sample(argv: list[str]) -> None:
+    options = sample_options(argv)
     from zoo.sampling import sample
 
-    sample(argv)
+    sample(options)
 
 
 def _evaluate(argv: list[str]) -> None:
+    options = evaluate_options(argv)
     from zoo.evaluation import evaluate
 
-    evaluate(argv)
+    evaluate(*options)
 
 
 def _require_own_packages() -> None:

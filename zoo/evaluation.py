@@ -25,29 +25,8 @@ __all__ = ["evaluate"]
 _ACTIVE = 0.01  # a unit is active if its posterior mean varies by more over the data (Burda et al. 2016, section 5.2)
 
 
-def evaluate(argv: list[str]) -> None:
-    """Parse ``python -m zoo.evaluate``'s arguments, test the model, print the table and write the JSON."""
-    parser = argparse.ArgumentParser(
-        "python -m zoo.evaluate",
-        description="Test a trained model on the test split of its data. Options of the data (--data.root DIR, "
-        "--data.batch_size N) are accepted too.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--ckpt", required=True, metavar="FILE", help="a run's checkpoints/last.ckpt or best.ckpt")
-    parser.add_argument("--data", metavar="NAME", help="another data set than the run's (python -m zoo lists them)")
-    parser.add_argument(
-        "--samples",
-        type=int,
-        default=0,
-        metavar="K",
-        help="importance samples per example for log p(x), of models that have one (default 0: none)",
-    )
-    parser.add_argument("--examples", type=int, metavar="N", help="use only the first N test examples for --samples")
-    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="0 (default): CPU; 1: one GPU")
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file (default: evaluation.json in the run folder)")
-    options, rest = parser.parse_known_args(argv)
-
+def evaluate(options: argparse.Namespace, rest: list[str]) -> None:
+    """Test a model as ``python -m zoo.evaluate`` was asked to (:func:`zoo.verbs.evaluate_options`): a table and JSON."""
     require_gpus(options.gpus)
     quiet_lightning()
     seed_everything(options.seed, verbose=False)
@@ -125,8 +104,6 @@ def _data(run: Path | None, name: str | None, rest: list[str]) -> LightningDataM
         stored = yaml.safe_load((run / "config.yaml").read_text())["data"]
     if name is not None:
         path = registry.DATA[name].path if name in registry.DATA else name
-        if "." not in path:
-            raise ZooError(f"no data set {name!r}.{registry.suggestion(name, list(registry.DATA))}")
         stored = stored if stored.get("class_path") == path else {"class_path": path}
     if not stored:
         raise ZooError("no config.yaml beside the checkpoint says what it was trained on: name it with --data NAME.")

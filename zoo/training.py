@@ -169,6 +169,12 @@ class ZooCLI(LightningCLI):
         """A Trainer that writes into the run folder, with the model's own strategy when it uses several processes."""
         config = self.config_init["trainer"]
         names = [_short_name(self.config[g].class_path, e) for g, e in (("model", registry.MODELS), ("data", registry.DATA))]
+        if _several_processes(config):
+            if config["strategy"] == "auto":
+                config["strategy"] = self.model.strategy
+            elif config["strategy"] == "ddp" != self.model.strategy:
+                own = f"--trainer.strategy {self.model.strategy}, or leave it out"
+                raise ZooError(f"--trainer.strategy ddp can't train {type(self.model).__name__}: type {own}.")
         if rank_zero_only.rank == 0:
             if self.config.ckpt_path:
                 require_same_model(self.config.ckpt_path, self.model)
@@ -178,8 +184,6 @@ class ZooCLI(LightningCLI):
             os.environ["ZOO_RUN_FOLDER"] = str(self.folder.resolve())  # Lightning starts the other processes
         elif "ZOO_RUN_FOLDER" in os.environ:
             self.folder = Path(os.environ["ZOO_RUN_FOLDER"])
-        if config["strategy"] == "auto" and _several_processes(config):
-            config["strategy"] = self.model.strategy
         config["callbacks"] = [*(config["callbacks"] or []), *self._own_callbacks(config)]
         config["default_root_dir"] = self.folder
         config["logger"] = self._loggers(config["logger"], *names)
