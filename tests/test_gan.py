@@ -176,12 +176,15 @@ def test_a_trained_discriminator_finds_the_ratio_of_the_densities():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_divergences_are_logged_only_where_they_mean_something(name):
-    """V and its JSD where D's output is a log-odds; elsewhere d_real is D's plain output, and no divergence is claimed."""
-    model = GAN(VECTORS, loss=name, width=8)
-    state = model.game(torch.tensor([3.0]), torch.tensor([-1.0]))
-    assert ("jsd" in state) == ("value" in state) == (name in ("minimax", "non_saturating"))
-    assert state["d_real"].item() == pytest.approx(1 / (1 + math.exp(-3)) if "jsd" in state else 3.0)
+def test_the_same_names_mean_the_same_for_every_loss(name):
+    """V, its estimate of the divergence, and D as a probability, from the same logits."""
+    state = GAN(VECTORS, loss=name, width=8).game(torch.tensor([3.0]), torch.tensor([-1.0]))
+    d_real, d_fake = 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(1))
+    v = math.log(d_real) + math.log(1 - d_fake)
+    assert state["d_real"].item() == pytest.approx(d_real)
+    assert state["d_fake"].item() == pytest.approx(d_fake)
+    assert state["value"].item() == pytest.approx(v, abs=1e-6)
+    assert state["jsd"].item() == pytest.approx(v / 2 + math.log(2), abs=1e-6)
 
 
 # Penalties

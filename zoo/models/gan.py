@@ -24,12 +24,10 @@ class AdversarialLoss(NamedTuple):
     Attributes:
         discriminator: (real, fake) -> scalar.
         generator: fake -> scalar.
-        log_odds: Whether the best output is log p_data(x) / p_G(x), so that its sigmoid is a probability.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
-    log_odds: bool = False
 
 
 def value(real: Tensor, fake: Tensor) -> Tensor:
@@ -47,9 +45,9 @@ def jsd_estimate(value: Tensor) -> Tensor:
 
 LOSSES = {
     # min_G max_D V, the game of the lecture (Goodfellow et al. 2014, equation 1)
-    "minimax": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: -softplus(fake).mean(), True),
+    "minimax": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: -softplus(fake).mean()),
     # the same D; G maximises E log D(G(z)) (Goodfellow et al. 2014, section 3)
-    "non_saturating": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: softplus(-fake).mean(), True),
+    "non_saturating": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: softplus(-fake).mean()),
     # Lim & Ye 2017, arXiv:1705.02894
     "hinge": AdversarialLoss(lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(), lambda fake: -fake.mean()),
     # targets 1 for real, 0 for generated, 1 for the generator (Mao et al. 2017, arXiv:1611.04076)
@@ -93,10 +91,10 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
 class GAN(GenerativeModule):
     """A generator G(z), z ~ N(0, I), trained against a discriminator D that tells its examples from real ones.
 
-    Logged: both losses and mean D on real and generated examples (a probability for ``minimax`` and ``non_saturating``,
-    D's plain output for the others); for those two also the value V and the estimate (V + 2 log 2) / 2 of the
-    Jensen-Shannon divergence, in nats. One optimiser step of D is made per batch, and one of G every ``critic_steps``
-    batches; ``global_step`` counts batches.
+    Logged: both losses; mean D on real and generated examples, D the sigmoid of the logit; the value V and the estimate
+    (V + 2 log 2) / 2 of the Jensen-Shannon divergence, in nats. V bounds the divergence for any D; only ``minimax`` and
+    ``non_saturating`` train D to maximise it, so that with the others the bound is loose and can be negative. One
+    optimiser step of D is made per batch, and one of G every ``critic_steps`` batches; ``global_step`` counts batches.
 
     References:
         Goodfellow et al., Generative Adversarial Nets, 2014, arXiv:1406.2661.
@@ -199,10 +197,8 @@ class GAN(GenerativeModule):
         return penalty
 
     def game(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """The state of the game, from D's outputs (B,): for the losses by which D gives log-odds, V and its JSD too."""
+        """The state of the game, from D's logits (B,): V, its estimate of the JSD, and mean D, for every loss the same."""
         real, fake = real.detach(), fake.detach()
-        if not self.loss.log_odds:
-            return {"d_real": real.mean(), "d_fake": fake.mean()}
         v = value(real, fake)
         return {"value": v, "jsd": jsd_estimate(v), "d_real": real.sigmoid().mean(), "d_fake": fake.sigmoid().mean()}
 
