@@ -94,7 +94,7 @@ def dci(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_test: Tensor
     factors; the other two tell how the importance :math:`R_{dk}` of code d for factor k, the reduction of squared error by
     splits on it, is spread: see :func:`disentanglement` and :func:`completeness`.
 
-    The default estimator is the model of the reference in other code, over ten times faster; scores agree within 0.005.
+    The default estimator is the model of the reference in other code, some ten times faster; scores agree within 0.01.
     ``estimator="sklearn"`` is the reference's own, which takes minutes. It takes one at random of several codes that split
     a node equally well, so its scores vary, by up to 0.006 at N = 1000.
 
