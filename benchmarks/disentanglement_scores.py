@@ -6,10 +6,10 @@ Run from the root of the repository: ``OMP_NUM_THREADS=1 python -m benchmarks.di
 ``--no-dci`` leaves them out), ``--size small`` a tenth of that. Codes are drawn as the reference's were: ten codes of five
 factors with 3, 6, 8, 8, 8 values, in the cases perfect, rotated, noise and collapsed.
 
-On one core of a 2-core CPU (AMD EPYC) that was in use, torch 2.13, scikit-learn 1.9, full size, from case to case: all scores
-but DCI 0.12 to 0.31 s, where the reference took 2.0 to 3.0 s (8 to 18 times as long); DCI 5.3 to 9.9 s, where the reference
-took 97 to 171 s (16 to 23 times), and scikit-learn's trees in the same run 11 to 12 times as long (rotated, collapsed). SAP is
-6 to 13 times faster than scikit-learn's estimator, explicitness 1.4 to 1.9 times.
+On one core of a 2-core CPU (AMD EPYC) that was in use, torch 2.13, scikit-learn 1.9, full size, from case to case: all
+scores but DCI 0.12 to 0.31 s, where the reference took 2.0 to 3.0 s (8 to 18 times as long); DCI 5.3 to 9.9 s, where the
+reference took 97 to 171 s (16 to 23 times), and scikit-learn's trees in the same run 11 to 12 times as long (rotated,
+collapsed). SAP is 6 to 13 times faster than scikit-learn's estimator, explicitness 1.4 to 1.9 times.
 """
 
 import argparse
