@@ -13,9 +13,9 @@ from zoo.distributions.posteriors import POSTERIORS, SampledPosterior
 from zoo.distributions.priors import PRIORS
 from zoo.errors import ZooError
 from zoo.importance import importance_weighted_bound
-from zoo.models.vae import VAE, bits_per_dim
+from zoo.models.vae import VAE
 from zoo.schedules import KLSchedule
-from zoo.spec import Batch, DataSpec
+from zoo.spec import Batch, DataSpec, bits_per_dim
 
 D, LATENT, SIGMA = 3, 2, 0.5
 

@@ -15,9 +15,9 @@ from zoo import registry
 from zoo.checkpoints import load, require_same_data
 from zoo.errors import ZooError
 from zoo.models.base import Autoencodes, GenerativeModule
-from zoo.parsing import Parser, import_class, option_names, require_gpus, unknown_option, zoo_error
+from zoo.parsing import Parser, import_class, option_names, require_gpus, unknown_option, unwrapped
 from zoo.runs import run_of
-from zoo.spec import DataSpec
+from zoo.spec import DataSpec, bits_per_dim
 from zoo.training import quiet_lightning, spec_of
 
 __all__ = ["evaluate"]
@@ -86,7 +86,7 @@ def _likelihood(model: GenerativeModule, data: LightningDataModule, samples: int
     error = (nll.std() / math.sqrt(seen)).item()
     figures = {"test/nll": nll.mean().item(), "test/nll_standard_error": error}
     if model.spec.levels is not None:
-        figures["test/nll_bits_per_dim"] = figures["test/nll"] / (model.spec.dims * math.log(2))
+        figures["test/nll_bits_per_dim"] = bits_per_dim(-nll.mean(), model.spec).item()
     if means:
         figures["test/active_units"] = int((torch.cat(means).var(0) > _ACTIVE).sum())
     return {
@@ -116,9 +116,5 @@ def _data(run: Path | None, name: str | None, rest: list[str]) -> LightningDataM
     parser = Parser()
     parser.add_class_arguments(cls, "data", fail_untyped=False)
     parser.set_defaults({f"data.{key}": value for key, value in stored.get("init_args", {}).items()})
-    try:
+    with unwrapped():
         return parser.instantiate_classes(parser.parse_args(rest)).data
-    except ValueError as error:
-        if (ours := zoo_error(error)) is not None:
-            raise ours from None
-        raise

@@ -1,7 +1,8 @@
 """What the parser knows of classes and options, and errors of it that a person can use."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from zoo import registry
 from zoo.errors import ZooError
 
-__all__ = ["Parser", "import_class", "option_names", "require_gpus", "unknown_option", "zoo_error"]
+__all__ = ["Parser", "import_class", "option_names", "require_gpus", "unknown_option", "unwrapped"]
 
 
 class Parser(LightningArgumentParser):
@@ -21,7 +22,7 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None):
         """Raise ZooError that names the option as it was typed, what was given, and what is accepted."""
-        if (inner := zoo_error(ex)) is not None:
+        if (inner := _zoo_error(ex)) is not None:
             raise inner
         text = str(message)
         wrong = re.search(r'Parser key "([^"]+)":\s+Expected an? (.+?)\. Got value: (.*)', text, re.DOTALL)
@@ -36,11 +37,22 @@ class Parser(LightningArgumentParser):
         raise ZooError(f"{option} {value}: {accepted} is accepted.{registry.suggestion(value, choices)}")
 
 
-def zoo_error(error: BaseException | None) -> ZooError | None:
+def _zoo_error(error: BaseException | None) -> ZooError | None:
     """The ZooError that led to ``error``, if one did: the parser wraps what is raised inside it."""
     while error is not None and not isinstance(error, ZooError):
         error = error.__cause__ or error.__context__
     return error
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raise the ZooError of a constructor as it is; other errors come with the parser's account of them."""
+    try:
+        yield
+    except ValueError as error:
+        if (ours := _zoo_error(error)) is not None:
+            raise ours from None
+        raise
 
 
 def import_class(path: str) -> type:

@@ -1,7 +1,7 @@
 """What passes between data and models: a batch of examples, and the description of the data they come from."""
 
 from dataclasses import asdict, dataclass
-from math import prod
+from math import log, prod
 from typing import NamedTuple
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 
-__all__ = ["Batch", "DataSpec", "full_precision"]
+__all__ = ["Batch", "DataSpec", "bits_per_dim", "full_precision"]
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -89,3 +89,8 @@ class DataSpec:
     def to_unit(self, x: Tensor) -> Tensor:
         """Levels 0 .. levels-1 as floats in [0, 1]; continuous data unchanged."""
         return x if self.levels is None else x.to(torch.get_default_dtype()) / (self.levels - 1)
+
+
+def bits_per_dim(log_p: Tensor, spec: DataSpec) -> Tensor:
+    """-log p / (D ln 2), from nats per example of D dimensions."""
+    return -log_p / (spec.dims * log(2))

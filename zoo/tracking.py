@@ -52,7 +52,10 @@ class MetricsCSV(Logger):
         if self._earlier:  # what a resumed run does again replaces what was there
             self._rows = {at: row for at, row in self._earlier.items() if at < step}
             self._earlier = {}
-        self._rows.setdefault(step, {}).update({k: v for k, v in metrics.items() if k != "epoch"} | _epoch(metrics))
+        row = self._rows.setdefault(step, {})
+        row.update(metrics)
+        if "epoch" in row:
+            row["epoch"] = int(row["epoch"])
 
     @rank_zero_only
     def save(self) -> None:
@@ -76,10 +79,6 @@ class MetricsCSV(Logger):
             writer.writerows({"step": step, **row} for step, row in sorted(self._rows.items()))
         os.replace(new, self.path)  # a full disk leaves the last good file
         self._written = time.monotonic()
-
-
-def _epoch(metrics: dict[str, float]) -> dict[str, int]:
-    return {"epoch": int(metrics["epoch"])} if "epoch" in metrics else {}
 
 
 def wandb_mode(asked: str) -> str:

@@ -21,7 +21,7 @@ from zoo.checkpoints import require_same_model
 from zoo.cli import Command, expand
 from zoo.errors import ZooError
 from zoo.models.base import GenerativeModule
-from zoo.parsing import Parser, import_class, option_names, require_gpus, unknown_option, zoo_error
+from zoo.parsing import Parser, import_class, option_names, require_gpus, unknown_option, unwrapped
 from zoo.runs import new_run, run_of
 from zoo.spec import DataSpec
 from zoo.tracking import MetricsCSV, wandb_logger, wandb_mode
@@ -158,12 +158,8 @@ class ZooCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build model, data and Trainer; GPUs that are not there are noticed first."""
         require_gpus(self.command.gpus)
-        try:
+        with unwrapped():
             super().instantiate_classes()
-        except ValueError as error:
-            if (ours := zoo_error(error)) is not None:
-                raise ours from None
-            raise
 
     def instantiate_trainer(self, **kwargs) -> Trainer:
         """A Trainer that writes into the run folder, with the model's own strategy when it uses several processes."""

@@ -1,6 +1,5 @@
 """The variational autoencoder as five parts: encoder, posterior, prior, decoder, likelihood."""
 
-import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,9 +15,9 @@ from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvE
 from zoo.nets.mlp import mlp
 from zoo.registry import part
 from zoo.schedules import KLSchedule
-from zoo.spec import Batch, DataSpec
+from zoo.spec import Batch, DataSpec, bits_per_dim
 
-__all__ = ["VAE", "bits_per_dim"]
+__all__ = ["VAE"]
 
 _PER_CALL = 2048  # latents decoded at once where many are drawn for one estimate
 
@@ -167,8 +166,3 @@ class VAE(GenerativeModule):
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """n draws of p(x): z ~ p(z), its noise scaled by ``temperature``, then x ~ p(x|z)."""
         return self.observed.sample(self.raw(self.prior.sample(n, temperature)))
-
-
-def bits_per_dim(log_p: Tensor, spec: DataSpec) -> Tensor:
-    """-log p / (D ln 2), from nats per example of D dimensions."""
-    return -log_p / (spec.dims * math.log(2))
