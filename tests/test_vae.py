@@ -288,6 +288,10 @@ def test_a_penalty_of_ones_own_is_added_to_the_loss():
         ({"prior": "no.such.Prior"}, "can't import the prior"),
         ({"latent_dim": 0}, "latent_dim 0"),
         ({"network": "conv"}, "network conv takes images"),
+        ({"posterior_options": {"steps": 3}}, "diagonal: .*'steps'. Accepted: none"),
+        ({"posterior": "iaf", "posterior_options": {"step": 3}}, "iaf: .*'step'. Accepted: steps, hidden,"),
+        ({"prior": "mixture", "prior_options": {"number": 3}}, "mixture: .*'number'. Accepted: components"),
+        ({"likelihood": "gausian"}, "Did you mean gaussian"),
     ],
 )
 def test_wrong_parts(options, message):
@@ -301,3 +305,10 @@ def test_softplus_scales_never_vanish():
         q.heads.bias[2:] = -1e4
     assert q(torch.zeros(1, 1)).base.stddev.min() > 0
     assert softplus(torch.tensor(-1e4)) == 0
+
+
+def test_directions_are_the_columns_of_the_sylvester_posterior():
+    spec = DataSpec("digits", (1, 8, 8), levels=17)
+    options = {"directions": 3, "steps": 2}
+    model = VAE(spec, network="mlp", posterior="sylvester_orthogonal", posterior_options=options)
+    assert [step.directions for step in model.posterior.transform.transforms] == [3, 3]

@@ -1,10 +1,12 @@
 """The names people type, and the classes they stand for. Listing them imports nothing."""
 
 import difflib
+import functools
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zoo.errors import ZooError
 
@@ -51,16 +53,34 @@ def preset(name: str) -> Path | None:
     return None
 
 
-def part(kind: str, name: str, known: Mapping[str, Callable]) -> Callable:
-    """What makes the part called ``name``: one of ``known``, or the class at a dotted path of the user's own."""
+def part(kind: str, name: str, known: Mapping[str, Callable], given: tuple, options: Mapping[str, Any] | None) -> Any:
+    """Make the part called ``name``: one of ``known``, or the class at a dotted path of the user's own.
+
+    Arguments:
+        kind: What it is called in messages.
+        name: The name or the dotted path.
+        known: What makes the parts that have a name.
+        given: What every part of this kind is constructed with.
+        options: The user's options for it.
+    """
     if name in known:
-        return known[name]
-    if "." in name:
+        make = known[name]
+    elif "." in name:
         try:
-            return find_class(name)
+            make = find_class(name)
         except (ImportError, AttributeError) as error:
             raise ZooError(f"can't import the {kind} {name}: {error}.") from error
-    raise ZooError(f"no {kind} {name!r} among {', '.join(known)}, and no dotted path.{suggestion(name, known)}")
+    else:
+        raise ZooError(f"no {kind} {name!r} among {', '.join(known)}, and no dotted path.{suggestion(name, known)}")
+    options = dict(options or {})
+    try:
+        inspect.signature(make).bind(*given, **options)
+    except TypeError as error:
+        fixed = make.keywords if isinstance(make, functools.partial) else {}
+        free = [option for option in list(inspect.signature(make).parameters)[len(given) :] if option not in fixed]
+        accepted = ", ".join(free) or "none"
+        raise ZooError(f"options {options} of the {kind} {name}: {error}. Accepted: {accepted}.") from error
+    return make(*given, **options)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -136,27 +136,38 @@ class FlowPosterior(DiagonalGaussian):
             ``iaf`` (gated steps with context) or ``spline_iaf``.
         steps: The number of steps K; 16 planar or radial, 4 else, if not given.
         hidden: Hidden units of each layer of the autoregressive networks.
+        directions: The number of columns of Q in ``sylvester_orthogonal``; d if not given.
+        reflections: The number of reflections in ``sylvester_householder``.
     """
 
-    def __init__(self, features: int, latent_dim: int, flow: str, steps: int | None = None, hidden: int = 320):
+    def __init__(
+        self,
+        features: int,
+        latent_dim: int,
+        flow: str,
+        steps: int | None = None,
+        hidden: int = 320,
+        directions: int | None = None,
+        reflections: int = 8,
+    ):
         super().__init__(features, latent_dim)
-        self.transform = _flow(flow, latent_dim, features, steps, hidden)
+        kind, _, variant = flow.partition("_")
+        if kind in ("planar", "radial"):
+            step = Planar if kind == "planar" else Radial
+            self.transform = Compose(step(latent_dim, context_features=features) for _ in range(steps or 16))
+        elif kind == "sylvester":
+            self.transform = Compose(
+                Sylvester(latent_dim, features, variant, directions, reflections, reverse=bool(k % 2))
+                for k in range(steps or 4)
+            )
+        else:
+            step = GatedAutoregressive if flow == "iaf" else SplineAutoregressive
+            widths = (hidden, hidden)
+            self.transform = autoregressive_flow(step, latent_dim, steps or 4, context_features=features, hidden=widths)
 
     def forward(self, features: Tensor) -> SampledPosterior:
         """The Gaussian's samples, transformed."""
         return SampledPosterior(self.gaussian(features), self.transform, features)
-
-
-def _flow(name: str, d: int, context: int, steps: int | None, hidden: int) -> Transform:
-    if name in ("planar", "radial"):
-        step = Planar if name == "planar" else Radial
-        return Compose(step(d, context_features=context) for _ in range(steps or 16))
-    kind, _, variant = name.partition("_")
-    if kind == "sylvester":
-        every_other = [bool(k % 2) for k in range(steps or 4)]
-        return Compose(Sylvester(d, context, variant, reverse=reverse) for reverse in every_other)
-    step = GatedAutoregressive if name == "iaf" else SplineAutoregressive
-    return autoregressive_flow(step, d, steps or 4, context_features=context, hidden=(hidden, hidden))
 
 
 _FLOWS = ("planar", "radial", "sylvester_orthogonal", "sylvester_householder", "sylvester_triangular", "iaf", "spline_iaf")

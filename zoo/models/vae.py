@@ -78,14 +78,13 @@ class VAE(GenerativeModule):
         self.latent_dim, self.hidden, self.lr = latent_dim, hidden, lr
         self.kl = KLSchedule(**kl) if isinstance(kl, dict) else kl
         name = default_likelihood(self.spec) if likelihood == "auto" else likelihood
-        self.observed: Likelihood = part("likelihood", name, LIKELIHOODS)(self.spec, **likelihood_options or {})
+        self.observed: Likelihood = part("likelihood", name, LIKELIHOODS, (self.spec,), likelihood_options)
         self.likelihood = "bound" if self.observed.exact else None
         self.encoder = self.build_encoder()
         self.decoder = self.build_decoder()
-        self.posterior: Posterior = part("posterior", posterior, POSTERIORS)(
-            self.encoder_features, latent_dim, **posterior_options or {}
-        )
-        self.prior: Prior = part("prior", prior, PRIORS)(latent_dim, **prior_options or {})
+        sizes = (self.encoder_features, latent_dim)
+        self.posterior: Posterior = part("posterior", posterior, POSTERIORS, sizes, posterior_options)
+        self.prior: Prior = part("prior", prior, PRIORS, (latent_dim,), prior_options)
         if isinstance(self.prior, VampPrior):
             if posterior not in ("diagonal", "full"):
                 raise ZooError(f"a vamp prior needs a posterior with a density, diagonal or full; {posterior} has none")
