@@ -3,6 +3,8 @@
 import importlib
 
 _HOME = {
+    "AnimatedTraversals": "latents",
+    "DisentanglementScores": "disentanglement_scores",
     "ExponentialMovingAverage": "ema",
     "FiguresBar": "figures_bar",
     "Interpolations": "latents",

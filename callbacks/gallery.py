@@ -7,17 +7,18 @@ import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from zoo.pictures import save_gif
 from zoo.spec import Batch
 
-__all__ = ["Gallery"]
+__all__ = ["Gallery", "keep_picture"]
 
 
 class Gallery(Callback):
     """Draws at every validation and at the end of training; each picture is kept, and goes to any logger that shows images.
 
-    Files: ``<run folder>/pictures/<name>-<batches>.png`` and ``<name>.png``, the newest. Drawing happens on rank 0, in
-    evaluation mode, with a random stream of its own, so that pictures of one run are comparable and training does not
-    depend on whether they are drawn.
+    Files: ``<run folder>/pictures/<name>-<batches>.png`` and ``<name>.png``, the newest; ``.gif`` if it moves. Drawing
+    happens on rank 0, in evaluation mode, with a random stream of its own, so that pictures of one run are comparable and
+    training does not depend on whether they are drawn.
 
     Arguments:
         name: The file's and the logged image's name.
@@ -30,8 +31,8 @@ class Gallery(Callback):
         self._drawn_at = -1
 
     @abstractmethod
-    def draw(self, trainer: Trainer, model: LightningModule) -> Image.Image | None:
-        """The picture, or None where the model can't give one."""
+    def draw(self, trainer: Trainer, model: LightningModule) -> Image.Image | list[Image.Image] | None:
+        """The picture, or the frames of an animation; None where the model can't give one."""
 
     def on_validation_batch_start(self, trainer, pl_module, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Keep the first examples that are validated."""
@@ -62,14 +63,30 @@ class Gallery(Callback):
         if image is None:
             return
         self._drawn_at = trainer.global_step
-        folder = Path(trainer.default_root_dir) / "pictures"
-        folder.mkdir(parents=True, exist_ok=True)
-        for stem in (f"{self.name}-{trainer.global_step:07d}", self.name):
-            image.save(folder / f"{stem}.png")
+        keep_picture(trainer, self.name, image)
+
+
+def keep_picture(trainer: Trainer, name: str, image: Image.Image | list[Image.Image]) -> None:
+    """Write a picture, or the frames of an animation, into the run folder and show it to the loggers; on rank 0."""
+    if trainer.fast_dev_run:
+        return
+    folder = Path(trainer.default_root_dir) / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    numbered = f"{name}-{trainer.global_step:07d}"
+    if isinstance(image, list):
+        for stem in (numbered, name):
+            save_gif(image, folder / f"{stem}.gif")
         for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image(self.name, [image], step=trainer.global_step)
-            elif hasattr(getattr(logger, "experiment", None), "add_image"):
-                pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-                pixels = pixels.view(image.height, image.width, 3)
-                logger.experiment.add_image(self.name, pixels, trainer.global_step, dataformats="HWC")
+            if hasattr(logger, "log_video"):
+                path = str(folder / f"{numbered}.gif")
+                logger.log_video(name, [path], step=trainer.global_step, format=["gif"])
+        return
+    for stem in (numbered, name):
+        image.save(folder / f"{stem}.png")
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_image"):
+            logger.log_image(name, [image], step=trainer.global_step)
+        elif hasattr(getattr(logger, "experiment", None), "add_image"):
+            pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+            pixels = pixels.view(image.height, image.width, 3)
+            logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")

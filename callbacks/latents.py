@@ -3,12 +3,13 @@
 import torch
 from PIL import Image
 from pytorch_lightning import Trainer
+from torch import Tensor
 
 from callbacks.gallery import Gallery
 from zoo.models.base import Autoencodes, GenerativeModule
 from zoo.pictures import picture
 
-__all__ = ["Interpolations", "LatentTraversals"]
+__all__ = ["AnimatedTraversals", "Interpolations", "LatentTraversals", "traversals"]
 
 
 class LatentTraversals(Gallery):
@@ -30,11 +31,50 @@ class LatentTraversals(Gallery):
         if self.held_out is None or not model.spec.is_image or not isinstance(model, Autoencodes):
             return None
         z = model.encode(self.held_out.x.to(model.device))  # (B, d)
-        rows = z.var(0).argsort(descending=True)[: self.latents]
-        moved = z[0].repeat(len(rows), self.columns, 1)  # (rows, columns, d)
-        steps = torch.linspace(-self.reach, self.reach, self.columns, device=z.device, dtype=z.dtype)
-        moved[torch.arange(len(rows)), :, rows] = steps
-        return picture(model.decode(moved.flatten(0, 1)), model.spec, columns=self.columns)
+        moved = traversals(z, 1, self.columns, self.reach, self.latents).flatten(0, 2)
+        return picture(model.decode(moved), model.spec, columns=self.columns)
+
+
+class AnimatedTraversals(Gallery):
+    """An animation that loops: a row for each latent, a column for each held-out image, each row moved by its latent.
+
+    A latent goes from -``reach`` to ``reach`` and back. File: ``<name>.gif``.
+
+    Arguments:
+        examples: Held-out images, the columns.
+        steps: Steps from one end to the other.
+        reach: How far from 0, in standard deviations of a standard normal prior.
+        latents: At most so many rows, those whose means vary most over the held-out examples, most first.
+        name: The file's and the logged animation's name.
+    """
+
+    def __init__(
+        self, examples: int = 8, steps: int = 16, reach: float = 2.5, latents: int = 16, name: str = "traversals_animated"
+    ):
+        super().__init__(name)
+        self.examples, self.steps, self.reach, self.latents = examples, steps, reach, latents
+
+    def draw(self, trainer: Trainer, model: GenerativeModule) -> list[Image.Image] | None:
+        """The frames, 2 (``steps`` - 1) of them; None for models without ``encode`` or data without pixels."""
+        if self.held_out is None or not model.spec.is_image or not isinstance(model, Autoencodes):
+            return None
+        z = model.encode(self.held_out.x.to(model.device))
+        moved = traversals(z, self.examples, self.steps, self.reach, self.latents)  # (rows, n, steps, d)
+        there = [
+            picture(model.decode(frame.flatten(0, 1)), model.spec, columns=moved.shape[1]) for frame in moved.unbind(2)
+        ]
+        return there + there[-2:0:-1]
+
+
+def traversals(z: Tensor, examples: int, steps: int, reach: float, latents: int) -> Tensor:
+    """The first latents of z (B, d), each with one entry moved from -reach to reach: (rows, examples, steps, d).
+
+    A row is the entry that it moves: those that vary most over B, most first, at most ``latents`` of them.
+    """
+    rows = z.var(0).argsort(descending=True)[:latents]
+    moved = z[:examples, None].repeat(len(rows), 1, steps, 1)
+    moved[torch.arange(len(rows)), :, :, rows] = torch.linspace(-reach, reach, steps, device=z.device, dtype=z.dtype)
+    return moved
 
 
 class Interpolations(Gallery):

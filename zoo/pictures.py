@@ -1,6 +1,8 @@
-"""Pictures of examples: grids of images, scatter plots of vectors."""
+"""Pictures: grids of images, scatter plots of vectors, animations, matrices as heat maps."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from zoo.spec import DataSpec
 
-__all__ = ["picture"]
+__all__ = ["heat_map", "picture", "save_gif"]
 
 _SHORTEST_SIDE = 480  # small images are enlarged, in whole multiples, until a grid is at least this wide
 
@@ -22,6 +24,35 @@ def picture(x: Tensor, spec: DataSpec, columns: int | None = None) -> Image.Imag
         columns: Images per row; about the square root of N if not given.
     """
     return _grid(x, spec, columns) if spec.is_image else _plot(x.cpu().float().numpy(), spec)
+
+
+def save_gif(frames: Sequence[Image.Image], path: str | Path, seconds: float = 0.1) -> None:
+    """Write frames of one size as a GIF that loops for ever; each is shown for ``seconds``, a multiple of 0.01."""
+    first, *others = frames
+    first.save(path, save_all=True, append_images=others, duration=round(1000 * seconds), loop=0)
+
+
+def heat_map(matrix: Tensor, rows: Sequence[str], columns: Sequence[str], title: str) -> Image.Image:
+    """A matrix (R, C) of numbers from 0 up as a picture: the darker, the larger, each number in its cell.
+
+    Arguments:
+        matrix: The numbers.
+        rows: A name for each row.
+        columns: A name for each column.
+        title: What the numbers are.
+    """
+    values = matrix.detach().cpu().numpy()
+    figure, canvas = _figure(2.2 + 0.85 * len(columns), 1.2 + 0.38 * len(rows))
+    axes = figure.subplots()
+    top = max(values.max(), 1e-12)
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto")
+    axes.set_title(title)
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.tick_params(length=0)
+    for (i, j), value in np.ndenumerate(values):
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 * top else "black")
+    return _drawn(canvas)
 
 
 def _grid(x: Tensor, spec: DataSpec, columns: int | None, gap: int = 1) -> Image.Image:
@@ -42,11 +73,7 @@ def _grid(x: Tensor, spec: DataSpec, columns: int | None, gap: int = 1) -> Image
 
 
 def _plot(x: np.ndarray, spec: DataSpec) -> Image.Image:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 5), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure, canvas = _figure(5, 5)
     axes = figure.subplots()
     axes.set_title(f"{len(x)} samples, {spec.name}")
     if spec.dims == 1:
@@ -55,5 +82,18 @@ def _plot(x: np.ndarray, spec: DataSpec) -> Image.Image:
     else:
         axes.scatter(x[:, 0], x[:, 1], s=3, alpha=0.5, linewidths=0)
         axes.set(xlabel="x[0]", ylabel="x[1]", aspect="equal")
+    return _drawn(canvas)
+
+
+def _figure(width: float, height: float):
+    """An empty figure of so many inches at 100 pixels each, and its canvas."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    return figure, FigureCanvasAgg(figure)
+
+
+def _drawn(canvas) -> Image.Image:
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -12,6 +12,7 @@ __all__ = [
     "FactorData",
     "FactorVAEScore",
     "Modularity",
+    "PointScores",
     "UnsupervisedScores",
     "beta_vae_score",
     "dci",
@@ -36,7 +37,7 @@ from zoo.metrics.irs import IRS, irs
 from zoo.metrics.mig import MIG, mig
 from zoo.metrics.modularity import Modularity, modularity
 from zoo.metrics.sap import SAP, sap, sap_continuous
-from zoo.metrics.scores import SCORES, score_codes
+from zoo.metrics.scores import SCORES, PointScores, score_codes
 from zoo.metrics.unsupervised import (
     UnsupervisedScores,
     gaussian_total_correlation,

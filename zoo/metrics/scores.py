@@ -1,9 +1,9 @@
 """Every disentanglement score of one set of codes and factors, in one call."""
 
-__all__ = ["GROUPS", "SCORES", "score_codes"]
+__all__ = ["GROUPS", "SCORES", "PointScores", "score_codes", "select"]
 
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -83,52 +83,97 @@ def score_codes(
         {'mig': 1.0, 'modularity': 1.0}
     """
 
-    names = _selected(metrics)
-    train = codes, factors = check_points(codes, factors)
-    if codes_test is not None and factors_test is not None:
-        *_, codes_test, factors_test = check_split(codes, factors, codes_test, factors_test)
-    elif lacking := [name for name in names if name in NEED_TEST_POINTS]:
-        raise ValueError(
-            f"{', '.join(lacking)} need codes_test and factors_test\nWithout test points, choose others by metrics=…"
-        )
-    split = (*train, codes_test, factors_test)
-    labels, _ = number_values(factors)
-
-    @cache
-    def information() -> Tensor:
-        return factor_information(codes, labels, bins)
-
-    @cache
-    def importance() -> tuple[Tensor, Tensor]:
-        return importance_and_accuracy(*split, estimator=estimator, seed=seed)
-
-    def mig() -> Tensor:
-        check_varying(factors, "mig")
-        return mig_from_information(information(), entropy(labels))
-
-    compute = {
-        "mig": mig,
-        "sap": lambda: sap(*split),
-        "sap_continuous": lambda: sap_continuous(*train),
-        "modularity": lambda: modularity_from_information(information()),
-        "explicitness": lambda: explicitness(*split),
-        "dci_disentanglement": lambda: disentanglement(importance()[0]),
-        "dci_completeness": lambda: completeness(importance()[0]),
-        "dci_informativeness": lambda: importance()[1],
-        "irs": lambda: irs(*train),
-        "gaussian_total_correlation": lambda: gaussian_total_correlation(codes),
-        "gaussian_wasserstein_correlation": lambda: gaussian_wasserstein_correlation(codes),
-        "gaussian_wasserstein_correlation_norm": lambda: gaussian_wasserstein_correlation(codes, normalise=True),
-        "mutual_information": lambda: code_information(codes, bins),
-    }
-    return {name: compute[name]().item() for name in names}
+    names = select(metrics)
+    codes, factors = check_points(codes, factors)
+    if codes_test is None or factors_test is None:
+        if lacking := [name for name in names if name in NEED_TEST_POINTS]:
+            raise ValueError(
+                f"{', '.join(lacking)} need codes_test and factors_test\nWithout test points, choose others by metrics=…"
+            )
+        codes_test = factors_test = None
+    scores = PointScores(codes, factors, codes_test, factors_test, bins, estimator, seed)
+    return {name: scores.compute(name) for name in names}
 
 
-def _selected(metrics: str | Iterable[str] | None) -> list[str]:
-    """The names of scores that are asked for, groups spelled out, each once."""
+class PointScores:
+    r"""Creates the scores of one set of codes and factors, each computed when asked for, what several need once.
+
+    Arguments: those of :func:`score_codes`.
+
+    Raises:
+        ValueError: As :func:`score_codes` does.
+
+    Example:
+        >>> import torch
+        >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(2))
+        >>> scores = PointScores(factors.float(), factors)
+        >>> scores.compute("mig")
+        1.0
+        >>> scores.information
+        tensor([[1.3863, 0.0000],
+                [0.0000, 0.6931]], dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        codes: Any,
+        factors: Any,
+        codes_test: Any = None,
+        factors_test: Any = None,
+        bins: int = 20,
+        estimator: str = "torch",
+        seed: int = 0,
+    ):
+        self.train = self.codes, self.factors = check_points(codes, factors)
+        self.test = ()
+        if codes_test is not None:
+            self.test = check_split(*self.train, codes_test, factors_test)[2:]
+        self.bins, self.estimator, self.seed = bins, estimator, seed
+        self.labels, _ = number_values(self.factors)
+
+    @cached_property
+    def information(self) -> Tensor:
+        r"""The mutual information of every code, cut into bins, with every factor, :math:`(D, K)`, in nats."""
+        return factor_information(self.codes, self.labels, self.bins)
+
+    @property
+    def importance(self) -> Tensor:
+        r"""The importance of every code for every factor, :math:`(D, K)`, by DCI's classifiers; columns sum to 1."""
+        return self._trees[0]
+
+    @cached_property
+    def _trees(self) -> tuple[Tensor, Tensor]:
+        return importance_and_accuracy(*self.train, *self.test, estimator=self.estimator, seed=self.seed)
+
+    def compute(self, name: str) -> float:
+        """The score of that name, one of ``SCORES``."""
+        compute = {
+            "mig": self._mig,
+            "sap": lambda: sap(*self.train, *self.test),
+            "sap_continuous": lambda: sap_continuous(*self.train),
+            "modularity": lambda: modularity_from_information(self.information),
+            "explicitness": lambda: explicitness(*self.train, *self.test),
+            "dci_disentanglement": lambda: disentanglement(self.importance),
+            "dci_completeness": lambda: completeness(self.importance),
+            "dci_informativeness": lambda: self._trees[1],
+            "irs": lambda: irs(*self.train),
+            "gaussian_total_correlation": lambda: gaussian_total_correlation(self.codes),
+            "gaussian_wasserstein_correlation": lambda: gaussian_wasserstein_correlation(self.codes),
+            "gaussian_wasserstein_correlation_norm": lambda: gaussian_wasserstein_correlation(self.codes, normalise=True),
+            "mutual_information": lambda: code_information(self.codes, self.bins),
+        }
+        return compute[name]().item()
+
+    def _mig(self) -> Tensor:
+        check_varying(self.factors, "mig")
+        return mig_from_information(self.information, entropy(self.labels))
+
+
+def select(metrics: str | Iterable[str] | None, names: Sequence[str] = SCORES) -> list[str]:
+    """The scores among ``names`` that are asked for, groups spelled out, each once; ValueError for another word."""
     if metrics is None:
-        return list(SCORES)
-    known = {**GROUPS, **{name: (name,) for name in SCORES}}
+        return list(names)
+    known = {**GROUPS, **{name: (name,) for name in names}}
     chosen = []
     for word in [metrics] if isinstance(metrics, str) else metrics:
         if word not in known:

@@ -1,0 +1,112 @@
+"""Every score of an encoder on data with known factors: points and votes drawn, scored, and what is undefined said."""
+
+__all__ = ["ALL_SCORES", "VOTE_SCORES", "Examination", "Sizes", "can_render", "examine", "pick"]
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zoo.metrics.beta_vae_score import beta_vae_score
+from zoo.metrics.factor_vae_score import factor_vae_score
+from zoo.metrics.scores import SCORES, PointScores
+from zoo.metrics.votes import CodeTable, draw_codes
+
+VOTE_SCORES = {"beta_vae_score": beta_vae_score, "factor_vae_score": factor_vae_score}
+ALL_SCORES = (*SCORES, *VOTE_SCORES)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much the scores are computed from, by default as much as in the study.
+
+    Arguments:
+        points: Points for all scores but the two that vote; classifiers are fitted on them.
+        test_points: Fresh points on which classifiers are tested.
+        votes: Votes that the beta-VAE and FactorVAE scores are fitted on.
+        eval_votes: Fresh votes on which they are tested.
+        batch_size: Observations (FactorVAE score) or pairs of them (beta-VAE score) in a vote.
+    """
+
+    points: int = 10000
+    test_points: int = 5000
+    votes: int = 10000
+    eval_votes: int = 5000
+    batch_size: int = 64
+
+
+class Examination(NamedTuple):
+    """What :func:`examine` found.
+
+    Attributes:
+        scores: A number for each score that is defined.
+        undefined: For each that is not, the reason.
+        points: The points, with their matrices of information and importance.
+    """
+
+    scores: dict[str, float]
+    undefined: dict[str, str]
+    points: PointScores
+
+
+def can_render(data: Any) -> bool:
+    """Whether data render an observation of any factors (:class:`~zoo.metrics.FactorData`), as votes need it."""
+
+    return all(hasattr(data, name) for name in ("render", "factor_sizes"))
+
+
+def pick(examples: int, batches: float, wanted: int, generator: torch.Generator) -> Tensor:
+    """The examples of one batch to take at random, so that all batches together give those wanted where they can."""
+
+    return torch.randperm(examples, generator=generator)[: math.ceil(wanted / min(batches, wanted))]
+
+
+def examine(
+    names: Sequence[str],
+    sizes: Sizes,
+    table: CodeTable | None = None,
+    held_out: tuple[Tensor, Tensor] | None = None,
+    seed: int = 0,
+    begin: Callable[[str], Any] = lambda name: None,
+) -> Examination:
+    r"""Computes scores of codes that are drawn for them.
+
+    Points are rendered from factors drawn at random, as in the study, or taken at random and without replacement from
+    held-out ones where data do not render; if those are too few, they are shared out in the proportion of the sizes.
+
+    Arguments:
+        names: The scores, among ``ALL_SCORES``.
+        sizes: How much to compute them from.
+        table: The codes of any factors, for data that render.
+        held_out: Codes :math:`(N, D)` and factors :math:`(N, K)` for data that do not; they have no scores of votes.
+        seed: The seed of all that is drawn. Torch's own random state stays as it is.
+        begin: Called with the name of each score before it is computed.
+
+    Raises:
+        ValueError: If no points can be drawn, since a code is not finite or there are no examples.
+    """
+
+    wanted = sizes.points + sizes.test_points
+    if table is not None:
+        codes, factors = draw_codes(table, table.data, wanted, seed)
+    else:
+        codes, factors = held_out
+        order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:wanted].to(codes.device)
+        codes, factors = codes[order], factors[order]
+    train = min(sizes.points, round(len(codes) * sizes.points / wanted))
+    points = PointScores(codes[:train], factors[:train], codes[train:], factors[train:], seed=seed)
+    scores, undefined = {}, {}
+    for name in names:
+        begin(name)
+        try:
+            if name in VOTE_SCORES:
+                votes = {"votes": sizes.votes, "eval_votes": sizes.eval_votes, "batch_size": sizes.batch_size}
+                scores[name] = VOTE_SCORES[name](table, table.data, seed=seed, **votes)["eval_accuracy"]
+            else:
+                scores[name] = points.compute(name)
+        except ValueError as error:
+            undefined[name] = str(error)
+    return Examination(scores, undefined, points)
