@@ -3,13 +3,18 @@
 import importlib
 
 _HOME = {
+    "BackgroundDSprites": "dsprites_variants",
     "CIFAR10": "cifar10",
+    "ColorDSprites": "dsprites_variants",
     "DSprites": "dsprites",
     "DataModule": "base",
     "Digits": "digits",
+    "FactorGrid": "factors",
     "FashionMNIST": "mnist",
     "ImageFolder": "folder",
     "MNIST": "mnist",
+    "NoisyDSprites": "dsprites_variants",
+    "ScreamDSprites": "dsprites_variants",
     "Toy": "toy",
 }
 

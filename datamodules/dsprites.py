@@ -5,31 +5,30 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from datamodules.base import DataModule
 from datamodules.dsprites_render import COUNT, FACTOR_NAMES, FACTOR_SIZES, factors_of, packed, render
+from datamodules.factors import FactorGrid
 from datamodules.files import reading
 from datamodules.loader import Arrays
 from zoo.errors import ZooError
-from zoo.spec import DataSpec
 
 __all__ = ["DSprites", "render"]
 
 _ORIGINAL = "d98996d3f8ee1550e06b9d4ed78d0beb478910d5"  # SHA-1 of the published file as a git blob
-_SHARES = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test": (0.9, 1.0)}
 _CHUNK = 4096  # images that are held in bytes at a time: 16 MB
 
 
-class DSprites(DataModule):
+class DSprites(FactorGrid):
     """737,280 white sprites on black, 64x64, one of each combination of shape, scale, orientation, posX and posY.
 
     The images are drawn (see :func:`render`) and cached as bits, 360 MB in memory, on the first use; that takes
-    seconds. Splits: 589,824 train, 73,728 validation, 73,728 test, by one fixed permutation.
+    seconds. Splits: 589,824 train, 73,728 validation, 73,728 test, by one fixed permutation (see :class:`FactorGrid`).
     Source: Matthey, Higgins, Hassabis & Lerchner, dSprites: Disentanglement testing Sprites dataset, 2017.
 
     Arguments:
@@ -37,41 +36,43 @@ class DSprites(DataModule):
         size: Use this many images only, the first of each split's permutation, for quick work: named in the spec,
             ``dsprites[10000]``.
         original: Path of the published npz; its images are then used instead of the drawn ones (3 in 20,000 differ, by
-            a pixel each).
+            a pixel each). :meth:`render` draws all the same.
+        factors: The values that are kept of some factors; see :class:`FactorGrid`. Only what is kept is drawn.
         batch_size, eval_batch_size, seed, on_device: see :class:`DataModule`.
 
-    Raises: ZooError for a resolution or size out of range, or an ``original`` that isn't the published file.
+    Raises: ZooError for a resolution, size or factor out of range, or an ``original`` that isn't the published file.
     """
+
+    title = "dsprites"
+    grid: ClassVar = dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
+    levels = 2
 
     def __init__(
         self,
         resolution: int = 64,
         size: int | None = None,
         original: str | None = None,
+        factors: dict[str, list[int]] | None = None,
         batch_size: int = 64,
         eval_batch_size: int | None = None,
         seed: int | None = None,
         on_device: bool = True,
     ):
-        super().__init__(batch_size, eval_batch_size, seed, on_device)
+        options = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "seed": seed, "on_device": on_device}
+        super().__init__(resolution, factors, **options)
         if resolution < 8 or resolution % 8:
             raise ZooError(f"resolution {resolution}: a multiple of 8 is needed; the published images have 64.")
-        if size is not None and not 10 <= size <= COUNT:
-            raise ZooError(f"size {size}: 10 to {COUNT} images are there; leave it out for all.")
+        if size is not None and not 10 <= size <= self.count:
+            raise ZooError(f"size {size}: 10 to {self.count} images are there; leave it out for all.")
         if original is not None and resolution != 64:
             raise ZooError(f"resolution {resolution}: the original images have 64; leave out one of the two options.")
-        self.resolution, self.size, self.original = resolution, size, original
+        self.size, self.original = size, original
 
     @property
-    def spec(self) -> DataSpec:
-        """Binary images with five factors; what is not the whole drawn set at 64 pixels is named."""
-        variants = [
-            *([str(self.size)] if self.size else []),
-            *([f"{self.resolution}px"] if self.resolution != 64 else []),
-            *(["original"] if self.original else []),
-        ]
-        name = f"dsprites[{','.join(variants)}]" if variants else "dsprites"
-        return DataSpec(name, (1, self.resolution, self.resolution), 2, FACTOR_NAMES, FACTOR_SIZES)
+    def variants(self) -> list[str]:
+        """Size, resolution and kept factors, where they are not the whole's, and whether images are the published ones."""
+        size = [str(self.size)] if self.size else []
+        return size + super().variants + (["original"] if self.original else [])
 
     def prepare_data(self) -> None:
         """Draw the images, once for all processes and runs."""
@@ -79,31 +80,30 @@ class DSprites(DataModule):
 
     def load(self) -> dict[str, Arrays]:
         """The three splits, always the same; factors follow from each image's number in the whole set."""
-        order = np.random.RandomState(0).permutation(COUNT)  # NumPy promises never to change this stream
-        size = self.size or COUNT
         rows = self._rows()
         splits = {}
-        for split, (start, end) in _SHARES.items():
-            first, count = round(start * COUNT), round(end * size) - round(start * size)
-            index = np.sort(order[first : first + count])
-            factors = torch.from_numpy(factors_of(index).astype(np.uint8))
-            transform = partial(_unpack, resolution=self.resolution)
-            splits[split] = Arrays(torch.from_numpy(rows(index)), factors=factors, transform=transform)
+        for split, numbers in self.split_numbers(self.size).items():
+            numbers = np.sort(numbers)
+            factors = self.factors_of(numbers).to(torch.uint8)
+            splits[split] = Arrays(torch.from_numpy(rows(numbers)), factors=factors, transform=self._seen)
         return splits
 
-    def sample_factors(self, n: int, generator: Generator | None = None) -> Tensor:
-        """Factors (n, 5) int64, each uniform and independent."""
-        return torch.stack([torch.randint(size, (n,), generator=generator) for size in FACTOR_SIZES], dim=1)
-
     def render(self, factors: Tensor) -> Tensor:
-        """Drawn images (N, 1, H, W) uint8 of the factors (N, 5), on the CPU."""
-        return torch.from_numpy(render(factors.cpu().numpy(), self.resolution)).unsqueeze(1)
+        """Drawn images (n, C, H, W) uint8 of the factors (n, K), on the CPU; noise is torch's global draw."""
+        return self.paint(torch.from_numpy(render(self.places(factors), self.resolution)).unsqueeze(1))
+
+    def paint(self, sprites: Tensor, generator: Generator | None = None) -> Tensor:
+        """What is seen (B, C, H, W) of sprites (B, 1, H, W) of 0 and 1: here nothing else."""
+        return sprites
+
+    def _seen(self, bits: Tensor, generator: Generator) -> Tensor:
+        return self.paint(_unpack(bits, self.resolution), generator)
 
     def _rows(self) -> Callable[[np.ndarray], np.ndarray]:
         """What gives the bit-packed images (M, H*W/8) of the numbers (M,)."""
         if self.original:
             return _read_original(Path(self.original).expanduser()).__getitem__
-        if self.size is None:
+        if self.size is None and self.count == COUNT:
             return packed(resolution=self.resolution).__getitem__
         return partial(_draw, resolution=self.resolution)
 
@@ -132,7 +132,7 @@ def _read_original(path: Path) -> np.ndarray:
     return rows
 
 
-def _unpack(x: Tensor, generator: Generator, resolution: int) -> Tensor:
+def _unpack(x: Tensor, resolution: int) -> Tensor:
     """Bits (B, H*W/8) to pixels (B, 1, H, W), the highest bit of a byte first."""
     bits = torch.stack([x >> place & 1 for place in range(7, -1, -1)], dim=-1)  # (B, H*W/8, 8)
     return bits.view(-1, 1, resolution, resolution)

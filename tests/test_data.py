@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from jsonargparse import ArgumentParser
 
 import datamodules
 from datamodules import MNIST, DataModule, Digits, DSprites, FashionMNIST, ImageFolder, Toy, dsprites
-from datamodules.dsprites_render import factors_of, index_of
+from datamodules.dsprites_render import FACTOR_NAMES, factors_of, index_of
 from zoo.errors import ZooError
 from zoo.registry import DATA, find_class
 
 REAL_MNIST = Path(__file__).resolve().parents[2] / "shared" / "data"
-NEEDS_FILES = {"mnist", "fashion_mnist", "cifar10", "folder"}
+NEEDS_FILES = {"mnist", "fashion_mnist", "cifar10", "folder", "scream_dsprites"}
 OPTIONS = {  # what keeps a data set small enough for a test, and its other forms
-    "dsprites": ({"size": 500}, {"size": 500, "resolution": 32}),
+    "dsprites": ({"size": 500}, {"size": 500, "resolution": 32}, {"factors": {"posX": [0, 9], "scale": [5]}}),
+    **dict.fromkeys(("color_dsprites", "noisy_dsprites", "background_dsprites"), ({"size": 500},)),
     "toy": tuple({"density": density, "size": 500} for density in ("ring", "grid", "moons", "mixture")),
 }
 CASES = [(name, options) for name in DATA if name not in NEEDS_FILES for options in OPTIONS.get(name, ({},))]
@@ -75,7 +77,12 @@ def test_the_command_line_is_built_from_the_options(name):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(find_class(DATA[name].path), "data")
     arguments = ["--data.batch_size=7", "--data.eval_batch_size=9", "--data.seed=3", "--data.on_device=false"]
-    more = {"folder": [f"--data.root={Path(__file__).parent}", "--data.channels=1"], "mnist": ["--data.binarize=dynamic"]}
+    more = {
+        "folder": [f"--data.root={Path(__file__).parent}", "--data.channels=1"],
+        "mnist": ["--data.binarize=dynamic"],
+        "dsprites": ["--data.factors={shape: [0], orientation: [0, 10]}"],
+        "scream_dsprites": [f"--data.image={REPOSITORY / 'docs' / 'pictures' / 'gan-digits.png'}"],
+    }
     made = parser.instantiate(parser.parse_args(arguments + more.get(name, [])))["data"]
     assert isinstance(made, DataModule)
     assert (made.batch_size, made.eval_batch_size, made.seed, made.on_device) == (7, 9, 3, False)
@@ -159,7 +166,7 @@ def test_dsprites_options_are_checked(options):
 
 
 def test_the_original_dsprites_file_is_used_when_it_is_the_published_one(tmp_path, monkeypatch):
-    images = np.random.RandomState(0).randint(0, 2, (5000, 64, 64), np.uint8)
+    images = np.random.RandomState(0).randint(0, 2, (4500, 64, 64), np.uint8)
     file = io.BytesIO()
     np.savez(file, imgs=images, metadata=np.array({"not": "unpickled"}, object))
     path = tmp_path / "original.npz"
@@ -169,11 +176,13 @@ def test_the_original_dsprites_file_is_used_when_it_is_the_published_one(tmp_pat
         data.load()
     blob = f"blob {len(file.getvalue())}\0".encode() + file.getvalue()
     monkeypatch.setattr(dsprites, "_ORIGINAL", hashlib.sha1(blob).hexdigest())
-    monkeypatch.setattr(dsprites, "COUNT", 5000)
+    monkeypatch.setattr(dsprites, "COUNT", 4500)
+    monkeypatch.setattr(DSprites, "grid", dict(zip(FACTOR_NAMES, (3, 6, 10, 5, 5), strict=True)))
+    data = DSprites(original=str(path))
     data.setup()
     assert data.spec.name == "dsprites[original]"
     for batch in data.train_dataloader():
-        assert np.array_equal(batch.x.squeeze(1), images[index_of(batch.factors.numpy())])
+        assert np.array_equal(batch.x.squeeze(1), images[data.numbers(batch.factors)])
 
 
 @pytest.mark.slow

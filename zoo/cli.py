@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from zoo import registry
 from zoo.errors import ZooError
 from zoo.verbs import evaluate_options, sample_options
 
-__all__ = ["HELP", "Command", "expand", "list_zoo", "main"]
+__all__ = ["Command", "expand", "help_text", "list_zoo", "main"]
 
-HELP = """\
+_HELP = """\
 usage: python -m zoo.fit --model NAME [--data NAME] [--gpus N] [options]
 
   --model NAME       what to train: {models}
@@ -130,11 +131,18 @@ def expand(command: Command, ancestor: Callable[[str], str] = lambda path: "defa
     return [*(f"--config={file}" for file in (*files, *command.configs)), *words, *command.rest, *resume]
 
 
+def help_text() -> str:
+    """What ``--help`` says; the names of models and data sets take as many lines as they need."""
+    lists = {"models": registry.MODELS, "data": registry.DATA}
+    wrapped = {key: textwrap.wrap(", ".join(names), 80) for key, names in lists.items()}
+    return _HELP.format(**{key: f"\n{'':21}".join(lines) for key, lines in wrapped.items()})
+
+
 def list_zoo() -> str:
     """The models and data sets, with what each is for."""
     lines = []
     for title, entries in (("Models (--model NAME)", registry.MODELS), ("Data sets (--data NAME)", registry.DATA)):
-        lines += [title, *(f"  {name:<16}{entry.summary}" for name, entry in entries.items()), ""]
+        lines += [title, *(f"  {name:<21}{entry.summary}" for name, entry in entries.items()), ""]
     lines.append("Start:  python -m zoo.fit --model gan        Help:  python -m zoo.fit --help")
     return "\n".join(lines)
 
@@ -143,7 +151,7 @@ def _fit(argv: list[str]) -> None:
     command = Command(argv)
     asks_help = any(word in ("-h", "--help") for word in argv)
     if not argv or (asks_help and command.model is None and command.data is None):
-        print(HELP.format(models=", ".join(registry.MODELS), data=", ".join(registry.DATA)))
+        print(help_text())
         return
     if command.model is None and not command.configs and not command.ckpt_path and "--help-all" not in argv:
         raise ZooError(f"no model named. Type --model NAME: {', '.join(registry.MODELS)}, or my_file.MyModel.")

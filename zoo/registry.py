@@ -30,6 +30,10 @@ MODELS = {
 DATA = {
     "digits": Entry("datamodules.Digits", "1,797 real handwritten digits, 8x8, 17 levels; embedded, no download"),
     "dsprites": Entry("datamodules.DSprites", "737,280 sprites, 64x64, binary, 5 known factors; rendered here, no download"),
+    "color_dsprites": Entry("datamodules.ColorDSprites", "dsprites, each in a random colour, 3 channels, 8 bits"),
+    "noisy_dsprites": Entry("datamodules.NoisyDSprites", "dsprites on coloured noise, 3 channels, 8 bits"),
+    "background_dsprites": Entry("datamodules.BackgroundDSprites", "dsprites inverting a photograph, embedded or your own"),
+    "scream_dsprites": Entry("datamodules.ScreamDSprites", "dsprites inverting The Scream (--data.image FILE)"),
     "toy": Entry("datamodules.Toy", "2-D and 1-D densities with known log p: ring, grid, moons, mixture"),
     "mnist": Entry("datamodules.MNIST", "70,000 handwritten digits, 28x28, 8 bits or binarised"),
     "fashion_mnist": Entry("datamodules.FashionMNIST", "70,000 pictures of clothes, 28x28, 8 bits or binarised"),
