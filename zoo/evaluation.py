@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from zoo import registry
 from zoo.checkpoints import load, require_same_data
+from zoo.disentanglement_report import disentanglement_report, requested_scores
 from zoo.errors import ZooError
 from zoo.models.base import Autoencodes, GenerativeModule
 from zoo.parsing import Parser, import_class, option_names, require_gpus, unknown_option, unwrapped
@@ -34,6 +35,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     run = run_of(options.ckpt)
     data = _data(run, options.data, rest)
     require_same_data(options.ckpt, model.spec, DataSpec.of(spec_of(data)))
+    requested = requested_scores(model, data, options)
     trainer = Trainer(
         accelerator="gpu" if options.gpus else "cpu",
         devices=options.gpus or 1,
@@ -44,9 +46,10 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> None:
         enable_progress_bar=True,
     )
     (figures,) = trainer.test(model, data, verbose=False)
+    model.to(trainer.strategy.root_device)
     if options.samples:
-        device = trainer.strategy.root_device
-        figures |= _likelihood(model.to(device), data, options.samples, options.examples)
+        figures |= _likelihood(model, data, options.samples, options.examples)
+    scored = [disentanglement_report(kind, names, model, data, options) for kind, names in requested.items()]
     name = type(model).__name__
     examples = len(data.splits["test"]) if hasattr(data, "splits") else None
     report = {
@@ -56,13 +59,17 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> None:
         "examples": examples,
         "checkpoint": str(options.ckpt),
         "seed": options.seed,
-        "metrics": figures,
+        "metrics": figures | {key: value for each in scored for key, value in each.figures.items()},
+        "disentanglement": [each.to_dict() for each in scored],
     }
     print(f"{name} on {model.spec.name}, test split" + (f", {examples:,} examples" if examples else ""))
     width = max(map(len, figures), default=0)
     for metric, figure in figures.items():
         print(f"  {metric:<{width}}  {figure:12.5g}")
     out = options.out or (run or Path(options.ckpt).parent) / "evaluation.json"
+    for each in scored:
+        print("\n".join(each.lines()))
+        print("pictures:", *each.draw(model.spec.factor_names, out.parent / "pictures"))
     out.write_text(json.dumps(report, indent=2) + "\n")
     print(f"JSON: {out}")
 

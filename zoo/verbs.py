@@ -53,6 +53,16 @@ def evaluate_options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     samples = "importance samples per example for log p(x), of models that have one (default 0: none)"
     parser.add_argument("--samples", type=int, default=0, metavar="K", help=samples)
     parser.add_argument("--examples", type=int, metavar="N", help="use only the first N test examples for --samples")
+    scores = "disentanglement scores, of models that encode data with known factors: all (default), none, or mig,sap,..."
+    parser.add_argument("--scores", metavar="LIST", help=scores)
+    points = "points for them, and half as many test points (default 10000, as in the study)"
+    parser.add_argument("--points", type=int, default=10000, metavar="N", help=points)
+    votes = "votes for the beta-VAE and FactorVAE scores, and half as many fresh ones (default 500; the study: 10000)"
+    parser.add_argument("--votes", type=int, default=500, metavar="V", help=votes)
+    repeats = "draws of points and votes; the scores' spread over them is given (default 1)"
+    parser.add_argument("--repeats", type=int, default=1, metavar="R", help=repeats)
+    kinds = "codes to score: encode(x) (mean, the default), draws from q(z|x) (sampled), or both"
+    parser.add_argument("--representation", choices=("mean", "sampled", "both"), help=kinds)
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="0 (default): CPU; 1: one GPU")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file (default: evaluation.json in the run folder)")
     options, rest = parser.parse_known_args(argv)
@@ -65,6 +75,9 @@ def evaluate_options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         ("samples", options.samples, 0),
         ("examples", options.examples, 1),
         ("gpus", options.gpus, 0),
+        ("points", options.points, 2),
+        ("votes", options.votes, 2),
+        ("repeats", options.repeats, 1),
     ):
         if value is not None and value < least:
             raise ZooError(f"--{name} {value}: {least} or more is needed")

@@ -3,12 +3,13 @@
 __all__ = ["ALL_SCORES", "VOTE_SCORES", "Examination", "Sizes", "can_render", "examine", "pick"]
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from zoo.metrics.beta_vae_score import beta_vae_score
 from zoo.metrics.factor_vae_score import factor_vae_score
@@ -70,7 +71,7 @@ def examine(
     table: CodeTable | None = None,
     held_out: tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
-    begin: Callable[[str], Any] = lambda name: None,
+    progress: bool = False,
 ) -> Examination:
     r"""Computes scores of codes that are drawn for them.
 
@@ -83,12 +84,13 @@ def examine(
         table: The codes of any factors, for data that render.
         held_out: Codes :math:`(N, D)` and factors :math:`(N, K)` for data that do not; they have no scores of votes.
         seed: The seed of all that is drawn. Torch's own random state stays as it is.
-        begin: Called with the name of each score before it is computed.
+        progress: Whether to show progress bars.
 
     Raises:
         ValueError: If no points can be drawn, since a code is not finite or there are no examples.
     """
 
+    bar = tqdm(names, "encoding", unit=" scores", disable=not progress)
     wanted = sizes.points + sizes.test_points
     if table is not None:
         codes, factors = draw_codes(table, table.data, wanted, seed)
@@ -99,12 +101,12 @@ def examine(
     train = min(sizes.points, round(len(codes) * sizes.points / wanted))
     points = PointScores(codes[:train], factors[:train], codes[train:], factors[train:], seed=seed)
     scores, undefined = {}, {}
-    for name in names:
-        begin(name)
+    for name in bar:
+        bar.set_description(name)
         try:
             if name in VOTE_SCORES:
                 votes = {"votes": sizes.votes, "eval_votes": sizes.eval_votes, "batch_size": sizes.batch_size}
-                scores[name] = VOTE_SCORES[name](table, table.data, seed=seed, **votes)["eval_accuracy"]
+                scores[name] = VOTE_SCORES[name](table, table.data, seed=seed, progress=progress, **votes)["eval_accuracy"]
             else:
                 scores[name] = points.compute(name)
         except ValueError as error:

@@ -128,7 +128,7 @@ def draw_votes(
     if progress:
         from tqdm.auto import tqdm
 
-        starts = tqdm(starts, desc="votes", unit_scale=64)
+        starts = tqdm(starts, desc="votes", unit=" votes", unit_scale=64, leave=False)
     for start in starts:
         v = min(64, votes - start)
         fixed = torch.randint(len(data.factor_sizes), (v,), generator=generator)

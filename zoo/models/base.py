@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.spec import Batch, DataSpec
 
-__all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood"]
+__all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood", "HasPosterior"]
 
 
 @runtime_checkable
@@ -41,6 +41,15 @@ class Autoencodes(Decodes, Protocol):
 
     def encode(self, x: Tensor) -> Tensor:
         """Examples (B, ...) to latents (B, latent_dim)."""
+        ...
+
+
+@runtime_checkable
+class HasPosterior(Protocol):
+    """Models with a distribution of latents for each example."""
+
+    def q(self, x: Tensor):
+        """q(z|x): ``rsample_and_log_prob()`` gives latents (B, latent_dim) and their log-densities (B,)."""
         ...
 
 
