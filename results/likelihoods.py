@@ -23,10 +23,10 @@ HERE = Path(__file__).resolve().parent
 METHODS = {
     "gaussian": ("vae", {}),
     "planar": ("flow_posterior_vae", {"posterior": "planar"}),
-    "sylvester": ("flow_posterior_vae", {"posterior": "sylvester_orthogonal", "posterior_options": "{directions: 16}"}),
     "iaf": ("flow_posterior_vae", {"posterior": "iaf"}),
     "af_prior": ("af_prior_vae", {"prior": "maf"}),
     "spline_af_prior": ("af_prior_vae", {"prior": "spline"}),
+    "sylvester": ("flow_posterior_vae", {"posterior": "sylvester_orthogonal", "posterior_options": "{directions: 16}"}),
 }
 MEASURED = ("elbo", "kl", "nll", "nll_standard_error", "nll_samples", "nll_examples", "active_units")
 
