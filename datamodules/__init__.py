@@ -5,16 +5,20 @@ import importlib
 _HOME = {
     "BackgroundDSprites": "dsprites_variants",
     "CIFAR10": "cifar10",
+    "Cars3D": "cars3d",
     "ColorDSprites": "dsprites_variants",
     "DSprites": "dsprites",
     "DataModule": "base",
     "Digits": "digits",
+    "FactorFiles": "factor_files",
     "FactorGrid": "factors",
     "FashionMNIST": "mnist",
     "ImageFolder": "folder",
     "MNIST": "mnist",
     "NoisyDSprites": "dsprites_variants",
     "ScreamDSprites": "dsprites_variants",
+    "Shapes3D": "shapes3d",
+    "SmallNORB": "smallnorb",
     "Toy": "toy",
 }
 

@@ -70,7 +70,7 @@ class CIFAR10(DataModule):
     def load(self) -> dict[str, Arrays]:
         """The three splits, always the same."""
         if (found := self._find()) is None:
-            raise ZooError(f"{_BINARY.name} (MD5 {_BINARY.md5}) was not found; prepare_data() downloads it.\n{self._advice}")
+            raise ZooError(f"{_BINARY} was not found; prepare_data() downloads it.\n{self._advice}")
         path, end, decode = found
         names = [name + end for name in _BATCHES]
         images, labels = [], []
@@ -90,7 +90,7 @@ class CIFAR10(DataModule):
 
     @property
     def _advice(self) -> str:
-        return f"Put it, or {_PYTHON.name} (MD5 {_PYTHON.md5}), in {self.root}."
+        return f"Put it, or {_PYTHON}, in {self.root}."
 
     def _find(self) -> tuple[Path, str, Callable] | None:
         """Archive or folder of a version, how its batches' names end, and what reads them."""

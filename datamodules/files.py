@@ -13,11 +13,19 @@ __all__ = ["Published", "cache_folder", "download", "find", "reading"]
 
 
 class Published(NamedTuple):
-    """A file as its authors publish it: its name, its MD5, and the addresses that are tried in turn."""
+    """A file as its authors publish it: its name, its MD5 or SHA-256, and the addresses that are tried in turn."""
 
     name: str
-    md5: str
+    digest: str
     urls: tuple[str, ...]
+
+    @property
+    def algorithm(self) -> str:
+        """Which of the two the digest is, by its length."""
+        return "MD5" if len(self.digest) == 32 else "SHA-256"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.algorithm} {self.digest})"
 
 
 def find(root: str | os.PathLike, folders: Iterable[str | Path], names: Iterable[str]) -> Path | None:
@@ -38,7 +46,7 @@ def download(file: Published, folder: str | os.PathLike, advice: str) -> Path:
         folder: Where to put it; made if it isn't there.
         advice: What to do where nothing can be downloaded, after "... can't be downloaded (why). "
 
-    Raises: ZooError with the name, the MD5, what each address answered, and the advice.
+    Raises: ZooError with the name, the digest, what each address answered, and the advice.
     """
     # Slow to import, and needed once in the life of a data folder.
     import pooch
@@ -50,16 +58,17 @@ def download(file: Published, folder: str | os.PathLike, advice: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for url in file.urls:
             try:
-                return Path(pooch.retrieve(url, f"md5:{file.md5}", file.name, folder, progressbar=True))
+                known = f"{file.algorithm.lower().replace('-', '')}:{file.digest}"
+                return Path(pooch.retrieve(url, known, file.name, folder, progressbar=True))
             except (requests.RequestException, ValueError) as error:
-                answers.append(f"{urlsplit(url).netloc}: {_answer(error)}")
+                answers.append(f"{urlsplit(url).netloc}: {_answer(error) or f'what came has another {file.algorithm}'}")
     except OSError as error:
         why = error.strerror or error
         raise ZooError(f"{folder / file.name} can't be written: {why}. Give another folder with --data.root.") from None
-    raise ZooError(f"{file.name} (MD5 {file.md5}) was not found and can't be downloaded ({'; '.join(answers)}).\n{advice}")
+    raise ZooError(f"{file} was not found and can't be downloaded ({'; '.join(answers)}).\n{advice}")
 
 
-def _answer(error: Exception) -> str:
+def _answer(error: Exception) -> str | None:
     import requests
 
     if isinstance(error, requests.HTTPError):
@@ -68,7 +77,7 @@ def _answer(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, requests.RequestException):
         return "no connection"
-    return "what came has another MD5"
+    return None
 
 
 @contextlib.contextmanager

@@ -1,11 +1,7 @@
 """Your own pictures: any folder of images, made one size and kept decoded."""
 
-import contextlib
 import hashlib
 import os
-import shutil
-import uuid
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -16,8 +12,9 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from datamodules.base import DataModule
-from datamodules.files import cache_folder, reading
+from datamodules.files import reading
 from datamodules.loader import Arrays
+from datamodules.memory_map import memory_mapped
 from zoo.errors import ZooError
 from zoo.spec import DataSpec
 
@@ -81,12 +78,7 @@ class ImageFolder(DataModule):
         """The three splits."""
         groups = self._groups()
         paths = [path for group in groups.values() for path in group]
-        place = self._decoded(paths)
-        with reading(place), warnings.catch_warnings():
-            # Nothing writes to the map: batches are copies of its rows.
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            images = torch.from_numpy(np.load(place, mmap_mode="r"))
-        labels = self._labels(paths)
+        images, labels = self._decoded(paths), self._labels(paths)
         splits, start = {}, 0
         for split, group in groups.items():
             # Slices, not copies: the pictures may be larger than the memory.
@@ -122,36 +114,16 @@ class ImageFolder(DataModule):
         number = {name: label for label, name in enumerate(classes)}
         return torch.tensor([number[path.parts[0]] for path in paths])
 
-    def _decoded(self, paths: list[Path]) -> Path:
-        """The cached file of the decoded pictures (N, C, H, W), made if it isn't there."""
+    def _decoded(self, paths: list[Path]) -> torch.Tensor:
+        """The decoded pictures (N, C, H, W), kept under a name that follows from the files as they are."""
         names = []
         for path in paths:
             with reading(self.root / path):
                 stat = (self.root / path).stat()
             names.append((os.fsencode(path), stat.st_size, stat.st_mtime_ns))
         key = hashlib.sha256(repr((self.size, self.channels, names)).encode()).hexdigest()[:24]
-        place = cache_folder() / f"folder-{key}.npy"
-        if place.is_file():
-            return place
-        part = place.with_name(f"{place.name}.{uuid.uuid4().hex}.tmp")
         shape = (len(paths), self.channels, self.size, self.size)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            # Writing to a map on a full disk kills the process, so the room is checked first.
-            if (free := shutil.disk_usage(place.parent).free) < 1.01 * np.prod(shape):
-                needed = f"{np.prod(shape) / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB free"
-                raise ZooError(f"no room for the decoded pictures in {place.parent} ({needed}). Move it with ZOO_CACHE.")
-            images = np.lib.format.open_memmap(part, "w+", np.uint8, shape)
-            self._decode(paths, images)
-            images.flush()
-            os.replace(part, place)
-        except OSError as error:
-            why = error.strerror or error
-            raise ZooError(f"decoded pictures can't be kept in {place.parent}: {why}. Move it with ZOO_CACHE.") from None
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
-        return place
+        return memory_mapped(f"folder-{key}.npy", shape, lambda images: self._decode(paths, images))
 
     def _decode(self, paths: list[Path], images: np.ndarray) -> None:
         def decode(number: int) -> None:
