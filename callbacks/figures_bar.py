@@ -61,7 +61,7 @@ class FiguresBar(ProgressBar):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         """Move the bar, and show new figures when there are some."""
-        if trainer.fit_loop.epoch_loop._batches_that_stepped % trainer.log_every_n_steps == 0:
+        if trainer.fit_loop.epoch_loop._batches_that_stepped % (trainer.log_every_n_steps or 50) == 0:
             self._bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
         self._bar.update()
 
@@ -77,7 +77,9 @@ class FiguresBar(ProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, str]:
         """The epoch and the figures, in four significant digits; training's without their prefix."""
-        metrics = super().get_metrics(trainer, pl_module)
+        recorded = getattr(pl_module, "recorded", {})
+        newest = [f"train/{name}" for name in getattr(pl_module, "on_progress_bar", ()) if f"train/{name}" in recorded]
+        metrics = {**{name: recorded[name] for name in newest}, **super().get_metrics(trainer, pl_module)}
         metrics.pop("v_num", None)
         figures = {name.removeprefix("train/"): f"{float(value):.4g}" for name, value in metrics.items()}
         return {"epoch": str(self._epoch), **figures}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence, register_kl
 from torch.nn.functional import softplus
 
+from zoo.distributions.normal import factorised_normal
 from zoo.spec import full_precision
 from zoo.transforms import (
     Compose,
@@ -105,7 +106,7 @@ class DiagonalGaussian(Posterior):
     def gaussian(self, features: Tensor) -> Independent:
         """The Gaussian itself, in float32 whatever autocast says."""
         mean, raw = full_precision(self.heads(features)).chunk(2, -1)
-        return Independent(Normal(mean, softplus(raw) + 1e-5), 1)
+        return factorised_normal(mean, softplus(raw) + 1e-5)
 
 
 class FullGaussian(Posterior):
@@ -123,7 +124,7 @@ class FullGaussian(Posterior):
         lower[..., self.index[0], self.index[1]] = raw
         diagonal = lower.diagonal(dim1=-2, dim2=-1)
         scale = lower + torch.diag_embed(softplus(diagonal) + 1e-5 - diagonal)
-        return SampledPosterior(MultivariateNormal(mean, scale_tril=scale))
+        return SampledPosterior(MultivariateNormal(mean, scale_tril=scale, validate_args=False))
 
 
 class FlowPosterior(DiagonalGaussian):

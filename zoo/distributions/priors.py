@@ -6,9 +6,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, constraints
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, constraints
 from torch.nn.functional import softplus
 
+from zoo.distributions.normal import factorised_normal
 from zoo.transforms import AffineAutoregressive, SplineAutoregressive, Transform, autoregressive_flow
 
 __all__ = ["PRIORS", "FlowDistribution", "FlowPrior", "MixtureOfGaussians", "Prior", "StandardNormal", "VampPrior"]
@@ -58,7 +59,7 @@ class Prior(nn.Module):
 
     def normal(self, temperature: float = 1.0) -> Independent:
         """N(0, temperature^2 I) on the module's device."""
-        return Independent(Normal(self.zero, torch.full_like(self.zero, temperature)), 1)
+        return factorised_normal(self.zero, torch.full_like(self.zero, temperature))
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """n latents (n, d); ``temperature`` scales the noise that they are made of."""
@@ -100,8 +101,13 @@ class MixtureOfGaussians(Prior):
         return self._mixture(temperature).sample((n,))
 
     def _mixture(self, temperature: float) -> Distribution:
-        components = Independent(Normal(self.means, temperature * (softplus(self.raw_scales) + 1e-5)), 1)
-        return MixtureSameFamily(Categorical(logits=self.logits), components)
+        components = factorised_normal(self.means, temperature * (softplus(self.raw_scales) + 1e-5))
+        return _mixture(self.logits, components)
+
+
+def _mixture(logits: Tensor, components: Distribution) -> MixtureSameFamily:
+    """The mixture of M components, unchecked: see :func:`factorised_normal`."""
+    return MixtureSameFamily(Categorical(logits=logits, validate_args=False), components, validate_args=False)
 
 
 class VampPrior(Prior):
@@ -130,9 +136,7 @@ class VampPrior(Prior):
 
     def forward(self) -> Distribution:
         """The mixture."""
-        components = self.gaussians(self.pseudo)
-        weights = Categorical(logits=torch.zeros(self.components, device=self.pseudo.device))
-        return MixtureSameFamily(weights, components)
+        return _mixture(torch.zeros(self.components, device=self.pseudo.device), self.gaussians(self.pseudo))
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """Latents (n, d): a component each, its noise scaled by ``temperature``."""

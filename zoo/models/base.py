@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
 from torch import Tensor
 
 from zoo.errors import ZooError
@@ -61,6 +62,9 @@ class GenerativeModule(LightningModule):
 
     Arguments:
         spec: The data's description, a :class:`~zoo.spec.DataSpec` or its dict. The command line fills it in.
+
+    Attributes:
+        recorded: The newest training figures by their full names, tensors on the device.
     """
 
     strategy: ClassVar[str] = "ddp"  # how Lightning runs this model on several processes
@@ -76,6 +80,7 @@ class GenerativeModule(LightningModule):
         plain = {name: asdict(value) if is_dataclass(value) else value for name, value in self.hparams.items()}
         self._set_hparams({**plain, "spec": self.spec.to_dict()})
         self._hparams_initial = dict(self.hparams)
+        self.recorded: dict[str, Tensor] = {}
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to be minimised, a scalar, and the named terms to be logged beside it (detached or not)."""
@@ -102,17 +107,33 @@ class GenerativeModule(LightningModule):
         self.record("test", {"loss": loss, **terms}, len(batch.x))
 
     def record(self, stage: Literal["train", "val", "test"], terms: dict[str, Tensor], batch_size: int) -> None:
-        """Log ``terms`` as ``<stage>/<name>``: per step while training, as means over all examples and processes else."""
-        training = stage == "train"
+        """Log ``terms`` as ``<stage>/<name>``: per step while training, as means over all examples and processes else.
+
+        Lightning's ``log`` costs as much as the training of a small network, and its bars read a number from the device
+        at every batch. So a training batch's terms are kept in :attr:`recorded`, and logged where they are written.
+        """
+        figures = {f"{stage}/{name}": value.detach() for name, value in terms.items()}
+        if stage == "train":
+            self.recorded.update(figures)
+        else:
+            self._log(figures, on_bar=True, on_epoch=True, sync_dist=True, batch_size=batch_size)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the last epoch's figures."""
+        self.recorded.clear()
+
+    def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
+        """Log the recorded figures where loggers write a row, and at the end of an epoch or of training."""
+        trainer = self.trainer
+        written = trainer._logger_connector.should_update_logs or trainer.fast_dev_run
+        if written or trainer.is_last_batch or trainer.global_step == trainer.max_steps:
+            stock = isinstance(trainer.progress_bar_callback, TQDMProgressBar | RichProgressBar)
+            self._log(self.recorded, on_bar=stock, on_step=True, on_epoch=False)
+
+    def _log(self, figures: dict[str, Tensor], on_bar: bool, **options) -> None:
         for shown in (True, False):
-            self.log_dict(
-                {f"{stage}/{name}": v.detach() for name, v in terms.items() if (name in self.on_progress_bar) == shown},
-                prog_bar=shown,
-                on_step=training,
-                on_epoch=not training,
-                sync_dist=not training,
-                batch_size=batch_size,
-            )
+            part = {key: value for key, value in figures.items() if (key.partition("/")[2] in self.on_progress_bar) == shown}
+            self.log_dict(part, prog_bar=shown and on_bar, **options)
 
     def adam(self, parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
         """Adam in its fused form, the fastest on CPU and GPU."""
