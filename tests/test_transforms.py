@@ -275,6 +275,15 @@ def test_orthogonalisation_gives_the_polar_factor(shape):
     torch.testing.assert_close(orthogonalise(a), left @ right, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("shape", [(2, 6, 4), (3, 3), (5, 1), (1, 1)])
+def test_gradient_of_the_orthogonalisation(shape):
+    """Against finite differences, away from the identity and at it, where all singular values are the same."""
+    random = torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    identity = torch.eye(*shape[-2:], dtype=torch.float64).expand(shape)
+    for a in (random, identity + 0.1 * random, identity.clone()):
+        assert torch.autograd.gradcheck(orthogonalise, a.requires_grad_())
+
+
 def test_reflections_are_orthogonal_and_a_zero_one_is_none():
     v = torch.randn(3, 4, 5).double()
     v[:, 1] = 0
