@@ -14,16 +14,20 @@ from zoo.transforms.planar import log_slope, solve_tanh_residual
 class _Polar(torch.autograd.Function):
     """a (..., d, M) to its polar factor q, by iteration; the gradient from a = qp itself, not through the iterations."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, a: Tensor) -> Tensor:
+    def forward(a: Tensor) -> Tensor:
         q = a / torch.linalg.matrix_norm(a, keepdim=True)
         for rho in [1.5] * 20 + [1.0] * 7:
             q = rho * (1.5 * q - 0.5 * rho**2 * q @ (q.mT @ q))
-        ctx.save_for_backward(q, q.mT @ a)
         return q
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output, output.mT @ inputs[0])
+
+    @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         # da = dq p + q dp with qᵀdq =: Ω antisymmetric and dp symmetric, so Ωp + pΩ = qᵀda - daᵀq, which the
         # eigenvectors of p solve; what of dq is orthogonal to q is the same part of da p⁻¹. Below, the adjoint.
@@ -42,7 +46,7 @@ def orthogonalise(a: Tensor) -> Tensor:
     Q ← ρQ(3I - ρ²QᵀQ)/2 drives all singular values to 1. Plain steps (ρ = 1) converge quadratically once they are above
     1/2; 20 steps with ρ = 3/2 come first, each lifting the small ones 2.25-fold, enough for all above 1e-7 of the norm.
     A fixed number of matrix products: no wait for the device. The gradient is the polar factor's own, in closed form
-    from an eigendecomposition of the M × M matrix QᵀA: first derivatives only.
+    from an eigendecomposition of the M × M matrix QᵀA.
 
     References:
         | An Iterative Algorithm for Computing the Best Estimate of an Orthogonal Matrix (Björck and Bowie, 1971)
