@@ -24,6 +24,11 @@ MODELS = {
     "vae": Entry("zoo.models.VAE", "variational autoencoder of five swappable parts"),
     "af_prior_vae": Entry("zoo.models.AFPriorVAE", "VAE with an autoregressive-flow prior, affine or spline"),
     "flow_posterior_vae": Entry("zoo.models.FlowPosteriorVAE", "VAE with a flow posterior: planar, Sylvester, IAF, ..."),
+    "beta_vae": Entry("zoo.models.BetaVAE", "VAE with a weighted KL term"),
+    "annealed_vae": Entry("zoo.models.AnnealedVAE", "VAE whose KL term follows a rising capacity"),
+    "factor_vae": Entry("zoo.models.FactorVAE", "VAE with the codes' total correlation, estimated by a discriminator"),
+    "beta_tcvae": Entry("zoo.models.BetaTCVAE", "VAE with the codes' total correlation, estimated from the batch"),
+    "dip_vae": Entry("zoo.models.DIPVAE", "VAE with the codes' covariance drawn to the identity, variants I and II"),
     "gan": Entry("zoo.models.GAN", "generative adversarial network: five losses, R1, spectral norm, MLP or DCGAN networks"),
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 from torch.nn.functional import softplus
 
 from zoo.distributions.normal import factorised_normal
+from zoo.errors import ZooError
 from zoo.spec import full_precision
 from zoo.transforms import (
     Compose,
@@ -50,6 +52,15 @@ class SampledPosterior:
         """(B, d): the mean of a Gaussian; for a flow, the image of the base's mean."""
         return self.base.mean if self.transform is None else self.transform(self.base.mean, self.context)[0]
 
+    @property
+    def gaussian(self) -> tuple[Tensor, Tensor] | None:
+        """The mean (B, d) of a Gaussian and its standard deviations (B, d), or its Cholesky factor (B, d, d); else None."""
+        if self.transform is None and isinstance(self.base, MultivariateNormal):
+            return self.base.loc, self.base.scale_tril
+        if self.transform is None and isinstance(self.base, Independent) and isinstance(self.base.base_dist, Normal):
+            return self.base.mean, self.base.stddev
+        return None
+
     def kl(self, prior: Distribution) -> Tensor | None:
         """KL(q(z|x) || p(z)) per example, (B,), in closed form; None where there is none."""
         if self.transform is not None:
@@ -90,14 +101,25 @@ class Posterior(nn.Module):
 
 
 class DiagonalGaussian(Posterior):
-    """q(z|x) = N(mu(h), diag sigma(h)^2), sigma = softplus of a linear map of the features h.
+    """q(z|x) = N(mu(h), diag sigma(h)^2), mu and the raw sigma linear maps of the features h.
 
-    References: Kingma & Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114. Arguments: see Posterior.
+    References: Kingma & Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114.
+
+    Arguments:
+        features, latent_dim: see Posterior.
+        scale: ``softplus``, or ``exp``: the linear map gives log sigma^2, with Glorot-uniform weights and zero biases, as
+            in the study of Locatello et al. 2019, arXiv:1811.12359.
     """
 
-    def __init__(self, features: int, latent_dim: int):
+    def __init__(self, features: int, latent_dim: int, scale: Literal["softplus", "exp"] = "softplus"):
         super().__init__(features, latent_dim)
-        self.heads = nn.Linear(features, 2 * latent_dim)
+        if scale not in ("softplus", "exp"):
+            raise ZooError(f"scale {scale!r} of a Gaussian is not known; there are softplus, exp")
+        self.scale, self.heads = scale, nn.Linear(features, 2 * latent_dim)
+        if scale == "exp":
+            nn.init.zeros_(self.heads.bias)
+            for head in self.heads.weight.detach().chunk(2):
+                nn.init.xavier_uniform_(head)
 
     def forward(self, features: Tensor) -> SampledPosterior:
         """Gaussians with batch shape (B,)."""
@@ -106,7 +128,7 @@ class DiagonalGaussian(Posterior):
     def gaussian(self, features: Tensor) -> Independent:
         """The Gaussian itself, in float32 whatever autocast says."""
         mean, raw = full_precision(self.heads(features)).chunk(2, -1)
-        return factorised_normal(mean, softplus(raw) + 1e-5)
+        return factorised_normal(mean, softplus(raw) + 1e-5 if self.scale == "softplus" else (raw / 2).exp())
 
 
 class FullGaussian(Posterior):

@@ -8,6 +8,7 @@ __all__ = [
     "SCORES",
     "BetaVAEScore",
     "CodeTable",
+    "ELBOSurgery",
     "Explicitness",
     "FactorData",
     "FactorVAEScore",
@@ -31,6 +32,7 @@ __all__ = [
 
 from zoo.metrics.beta_vae_score import BetaVAEScore, beta_vae_score
 from zoo.metrics.dci import DCI, dci
+from zoo.metrics.elbo_surgery import ELBOSurgery
 from zoo.metrics.explicitness import Explicitness, explicitness
 from zoo.metrics.factor_vae_score import FactorVAEScore, factor_vae_score
 from zoo.metrics.irs import IRS, irs

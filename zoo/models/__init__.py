@@ -4,6 +4,11 @@ from zoo import registry
 
 _HOME = {
     "AFPriorVAE": "zoo.models.af_prior_vae",
+    "AnnealedVAE": "zoo.models.annealed_vae",
+    "BetaTCVAE": "zoo.models.beta_tcvae",
+    "BetaVAE": "zoo.models.beta_vae",
+    "DIPVAE": "zoo.models.dip_vae",
+    "FactorVAE": "zoo.models.factor_vae",
     "FlowPosteriorVAE": "zoo.models.flow_posterior_vae",
     "GAN": "zoo.models.gan",
     "GenerativeModule": "zoo.models.base",

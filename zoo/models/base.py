@@ -139,6 +139,14 @@ class GenerativeModule(LightningModule):
         """Adam in its fused form, the fastest on CPU and GPU."""
         return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
 
+    def step_uncounted(self, optimizer: torch.optim.Optimizer) -> None:
+        """In manual optimisation, a step that ``global_step`` doesn't count: of the second optimiser of a batch, or third.
+
+        Lightning counts the steps of the optimisers it wraps. Take ``optimizer`` from ``self.optimizers(
+        use_pl_optimizer=False)``: through the strategy its step is the same, and ``global_step`` is the number of batches.
+        """
+        self.trainer.strategy.optimizer_step(optimizer, lambda: None)
+
     def configure_optimizers(self):
         """Adam with the learning rate ``self.lr`` for all parameters."""
         return self.adam(self.parameters(), self.lr)

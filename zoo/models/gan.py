@@ -235,9 +235,7 @@ class GAN(GenerativeModule):
                 loss_g = self.generator_loss(self.judge(fake))
                 generator_adam.zero_grad()
                 self.manual_backward(loss_g)
-                # Lightning counts the steps of the optimisers it wraps. Through the strategy, G's step is the same but is
-                # not counted, so that global_step is the number of batches.
-                self.trainer.strategy.optimizer_step(generator_adam, lambda: None)
+                self.step_uncounted(generator_adam)
             terms["generator_loss"] = loss_g
             total = total + loss_g
         self.record("train", terms, len(x))

@@ -10,8 +10,10 @@ from zoo.distributions.posteriors import POSTERIORS, Posterior, SampledPosterior
 from zoo.distributions.priors import PRIORS, Prior, VampPrior
 from zoo.errors import ZooError
 from zoo.importance import Bound, importance_weighted_bound
+from zoo.metrics.elbo_surgery import ELBOSurgery
 from zoo.models.base import GenerativeModule
 from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvEncoder
+from zoo.nets.locatello import LocatelloDecoder, LocatelloEncoder
 from zoo.nets.mlp import mlp
 from zoo.registry import part
 from zoo.schedules import KLSchedule
@@ -19,6 +21,12 @@ from zoo.spec import Batch, DataSpec, bits_per_dim
 
 __all__ = ["VAE"]
 
+# name -> (encoder of (shape, features), decoder of (latent_dim, shape)), for images
+_CONVOLUTIONAL = {
+    "conv": (ConvEncoder, ConvDecoder),
+    "gated_conv": (GatedConvEncoder, GatedConvDecoder),
+    "locatello": (LocatelloEncoder, LocatelloDecoder),
+}
 _PER_CALL = 2048  # latents decoded at once where many are drawn for one estimate
 
 
@@ -28,14 +36,15 @@ class VAE(GenerativeModule):
     The KL term is in closed form where there is one, log q(z|x) - log p(z) at the sample else; ``kl`` weighs it. A method
     that differs in one part overrides one ``build_...`` method, one that adds a term to the loss overrides
     :meth:`penalty`. Logged: elbo (weight 1, whatever the schedule says), reconstruction = -log p(x|z), kl; and, of data
-    for which they mean something, bits_per_dim.
+    for which they mean something, bits_per_dim. Of a whole held-out split and a Gaussian posterior also
+    mutual_information and marginal_kl, into which kl is cut by :class:`~zoo.metrics.elbo_surgery.ELBOSurgery`.
 
     References:
         Kingma & Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114.
 
     Arguments:
         spec: The data's description; the command line fills it in.
-        network: ``mlp``, ``conv``, ``gated_conv`` (images), or ``auto``: conv for images, mlp for vectors.
+        network: ``mlp``, ``conv``, ``gated_conv``, ``locatello`` (images), or ``auto``: conv for images, mlp for vectors.
         latent_dim: d, the size of z.
         hidden: Hidden units of each of the mlp's two layers.
         posterior: ``diagonal``, ``full``, ``planar``, ``radial``, ``sylvester_orthogonal``, ``sylvester_householder``,
@@ -57,7 +66,7 @@ class VAE(GenerativeModule):
     def __init__(
         self,
         spec: DataSpec | dict,
-        network: Literal["auto", "mlp", "conv", "gated_conv"] = "auto",
+        network: Literal["auto", "mlp", "conv", "gated_conv", "locatello"] = "auto",
         latent_dim: int = 16,
         hidden: int = 512,
         posterior: str = "diagonal",
@@ -73,6 +82,8 @@ class VAE(GenerativeModule):
         if latent_dim < 1:
             raise ZooError(f"latent_dim {latent_dim}: 1 or more is needed")
         self.network = ("conv" if self.spec.is_image else "mlp") if network == "auto" else network
+        if self.network not in ("mlp", *_CONVOLUTIONAL):
+            raise ZooError(f"network {network!r} is not known; there are auto, mlp, {', '.join(_CONVOLUTIONAL)}")
         if self.network != "mlp":
             self.require_images(self.network)
         self.latent_dim, self.hidden, self.lr = latent_dim, hidden, lr
@@ -89,6 +100,7 @@ class VAE(GenerativeModule):
             if posterior not in ("diagonal", "full"):
                 raise ZooError(f"a vamp prior needs a posterior with a density, diagonal or full; {posterior} has none")
             self.prior.bind(self.spec.shape, lambda pseudo: self.posterior(self.encoder(pseudo)).base)
+        self.surgery = ELBOSurgery()
 
     @property
     def encoder_features(self) -> int:
@@ -99,8 +111,7 @@ class VAE(GenerativeModule):
         """Examples on the scale [-1, 1] (vectors as they are) to features (B, encoder_features)."""
         if self.network == "mlp":
             return nn.Sequential(nn.Flatten(), mlp((self.spec.dims, self.hidden, self.hidden)), nn.ReLU())
-        encoder = GatedConvEncoder if self.network == "gated_conv" else ConvEncoder
-        return encoder(self.spec.shape, self.encoder_features)
+        return _CONVOLUTIONAL[self.network][0](self.spec.shape, self.encoder_features)
 
     def build_decoder(self) -> nn.Module:
         """Latents (B, latent_dim) to the likelihood's numbers (B, outputs * C, H, W), or (B, outputs * D) for vectors."""
@@ -108,8 +119,7 @@ class VAE(GenerativeModule):
         if self.network == "mlp":
             return mlp((self.latent_dim, self.hidden, self.hidden, outputs * self.spec.dims))
         channels, *size = self.spec.shape
-        decoder = GatedConvDecoder if self.network == "gated_conv" else ConvDecoder
-        return decoder(self.latent_dim, (outputs * channels, *size))
+        return _CONVOLUTIONAL[self.network][1](self.latent_dim, (outputs * channels, *size))
 
     def raw(self, z: Tensor) -> Tensor:
         """The decoder's output for latents (..., d): (..., outputs, *shape), as likelihoods take it."""
@@ -137,6 +147,28 @@ class VAE(GenerativeModule):
         if self.observed.exact and self.spec.levels is not None:
             terms["bits_per_dim"] = bits_per_dim(elbo, self.spec)
         return self.kl(kl, self.global_step if self.training else None) - log_p + penalty, terms
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The objective on held-out examples, and their codes for the surgery of the KL term."""
+        super().validation_step(batch, batch_idx)
+        self.surgery.update(batch.x, self.q, self.prior())
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same on test examples."""
+        super().test_step(batch, batch_idx)
+        self.surgery.update(batch.x, self.q, self.prior())
+
+    def on_validation_epoch_end(self) -> None:
+        """The two parts of the KL term over the validation split."""
+        self._cut_kl("val")
+
+    def on_test_epoch_end(self) -> None:
+        """The same over the test split."""
+        self._cut_kl("test")
+
+    def _cut_kl(self, stage: Literal["val", "test"]) -> None:
+        self.log_dict({f"{stage}/{name}": value for name, value in self.surgery.compute().items()}, sync_dist=True)
+        self.surgery.reset()
 
     def importance_weighted(self, x: Tensor, samples: int) -> Bound:
         """The importance-weighted bound on log p(x) with exactly ``samples`` draws, per example, with its error."""

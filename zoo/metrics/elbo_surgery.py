@@ -1,0 +1,128 @@
+"""The KL term of a VAE in two: what codes tell of examples, and how far the aggregate posterior is from the prior."""
+
+__all__ = ["ELBOSurgery", "log_aggregate"]
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+from zoo.distributions.posteriors import SampledPosterior
+
+_STATES = ("z", "mean", "scale", "kl")
+_AT_ONCE = 2**22  # numbers of an intermediate result: 32 MB of float64
+
+
+def log_aggregate(mean: Tensor, scale: Tensor, z: Tensor) -> Tensor:
+    r"""Computes log q(z), :math:`q(z) = \frac{1}{N} \sum_n N(z; \mu_n, \Sigma_n)`, in nats, :math:`(M,)`, chunk by chunk.
+
+    Arguments:
+        mean: The means, with shape :math:`(N, d)`.
+        scale: The standard deviations :math:`(N, d)`, or the Cholesky factors :math:`(N, d, d)` of the covariances.
+        z: Where the density is wanted, with shape :math:`(M, d)`.
+    """
+
+    centre = mean.double().mean(0)
+    mean, scale, z = mean.double() - centre, scale.double(), z.double() - centre
+    # -1/2 |L^-1 (z - mu)|^2 = -1/2 z^T P z + z^T P mu - 1/2 mu^T P mu, P = Sigma^-1: one product of matrices for all pairs.
+    if scale.dim() == 3:
+        precision = torch.cholesky_inverse(scale)  # (N, d, d)
+        slope, log_det = (precision @ mean.unsqueeze(-1)).squeeze(-1), scale.diagonal(dim1=1, dim2=2).log().sum(1)
+    else:
+        precision = scale.square().reciprocal()  # (N, d)
+        slope, log_det = precision * mean, scale.log().sum(1)
+    weights = torch.cat([-precision.flatten(1) / 2, slope], 1).T  # (features, N)
+    constant = -(slope * mean).sum(1) / 2 - log_det - mean.shape[1] * math.log(2 * math.pi) / 2 - math.log(len(mean))
+    chunks = []
+    for chunk in z.split(max(1, _AT_ONCE // len(mean))):
+        squares = (chunk.unsqueeze(2) * chunk.unsqueeze(1)).flatten(1) if scale.dim() == 3 else chunk.square()
+        chunks.append(torch.addmm(constant, torch.cat([squares, chunk], 1), weights).logsumexp(1))
+    return torch.cat(chunks)
+
+
+class ELBOSurgery(Metric):
+    r"""Creates a metric that cuts the KL term of a VAE in two, in nats:
+
+    .. math:: \frac{1}{N} \sum_n KL(q(z|x_n) \| p(z)) = I_q[x, z] + KL(q(z) \| p(z))
+        \qquad q(z) = \frac{1}{N} \sum_n q(z|x_n)
+
+    Keys: ``mutual_information``, the mean of :math:`\log q(z_n|x_n) - \log q(z_n)` over one draw
+    :math:`z_n \sim q(z|x_n)` for each point, and ``marginal_kl``, the mean KL of the points less that. The information
+    that N points can show is at most log N.
+
+    Of more than ``points`` examples every second is used, or every fourth, ..., so that no more than ``points`` are, spread
+    evenly over all that were seen. Memory grows with ``points``, time with its square. The draws are the same at each
+    pass, and come from a random stream of their own. Posteriors that are not Gaussian are left out, since a flow's density
+    is known at its own draws only: there are no figures then.
+
+    References:
+        | ELBO surgery: yet another way to carve up the variational evidence lower bound (Hoffman & Johnson, 2016)
+
+    Arguments:
+        points: The largest number of points, of all processes together.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    z: Sequence[Tensor]
+    mean: Sequence[Tensor]
+    scale: Sequence[Tensor]
+    kl: Sequence[Tensor]
+
+    def __init__(self, points: int = 5_000):
+        super().__init__()
+        self.points = points
+        for name in _STATES:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+        self._seen, self._stride, self._kept = 0, 1, 0
+
+    @torch.no_grad()
+    def update(self, x: Tensor, posterior: Callable[[Tensor], SampledPosterior], prior: Distribution) -> None:
+        """Adds those of the examples x (B, ...) that are used; ``posterior`` gives q(z|x) for them."""
+        x, self._seen = x[-self._seen % self._stride :: self._stride], self._seen + len(x)
+        if len(x) == 0 or (gaussian := (q := posterior(x)).gaussian) is None:
+            return
+        mean, scale = gaussian
+        random = torch.Generator(mean.device).manual_seed((_rank() << 32) + self._seen)
+        noise = torch.randn(mean.shape, generator=random, device=mean.device, dtype=mean.dtype)
+        z = mean + ((scale * noise.unsqueeze(1)).sum(-1) if scale.dim() == 3 else scale * noise)
+        kl = q.kl(prior)
+        kl = q.base.log_prob(z) - prior.log_prob(z) if kl is None else kl
+        for name, value in zip(_STATES, (z, mean, scale, kl), strict=True):
+            getattr(self, name).append(value)
+        self._kept += len(x)
+        while self._kept > -(-self.points // _processes()):
+            for name in _STATES:
+                setattr(self, name, [dim_zero_cat(getattr(self, name))[::2]])
+            self._stride, self._kept = 2 * self._stride, (self._kept + 1) // 2
+
+    def reset(self) -> None:
+        """Forget all points."""
+        super().reset()
+        self._seen, self._stride, self._kept = 0, 1, 0
+
+    def compute(self) -> dict[str, Tensor]:
+        """Both parts; nothing where no posterior was Gaussian."""
+        if not len(self.z):
+            return {}
+        z, mean, scale, kl = (dim_zero_cat(getattr(self, name)) for name in _STATES)
+        information = (_gaussians(mean, scale).log_prob(z) - log_aggregate(mean, scale, z)).mean()
+        return {"mutual_information": information, "marginal_kl": kl.mean() - information}
+
+
+def _gaussians(mean: Tensor, scale: Tensor) -> Distribution:
+    return MultivariateNormal(mean, scale_tril=scale) if scale.dim() == 3 else Independent(Normal(mean, scale), 1)
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _rank() -> int:
+    return dist.get_rank() if _processes() > 1 else 0

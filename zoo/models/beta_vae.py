@@ -1,0 +1,25 @@
+"""VAE with a weighted KL term."""
+
+from dataclasses import replace
+
+from zoo.models.vae import VAE
+from zoo.spec import DataSpec
+
+__all__ = ["BetaVAE"]
+
+
+class BetaVAE(VAE):
+    """Minimises E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)).
+
+    References:
+        Higgins et al., beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework, 2017.
+
+    Arguments:
+        spec: The data's description; the command line fills it in.
+        beta: The weight of the KL term, a factor of what ``kl`` gives it.
+        options: Those of VAE.
+    """
+
+    def __init__(self, spec: DataSpec | dict, beta: float = 4.0, **options):
+        super().__init__(spec, **options)
+        self.kl = replace(self.kl, beta=beta * self.kl.beta)

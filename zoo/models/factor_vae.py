@@ -1,0 +1,103 @@
+"""VAE with a penalty on the total correlation of its codes, estimated by a discriminator."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from zoo.distributions.posteriors import SampledPosterior
+from zoo.models.vae import VAE
+from zoo.nets.locatello import LatentDiscriminator
+from zoo.spec import Batch, DataSpec
+
+__all__ = ["FactorVAE", "permuted"]
+
+
+def permuted(z: Tensor) -> Tensor:
+    """Each code's values shuffled over the batch, by a permutation of its own: (B, d) to draws of prod_l q(z_l)."""
+    return z.gather(0, torch.rand(z.shape, device=z.device).argsort(0))
+
+
+class FactorVAE(VAE):
+    """Minimises E_q[-log p(x|z)] + KL(q(z|x) || p(z)) + gamma E_q[log D(z) - log(1 - D(z))].
+
+    D(z) is the probability that a discriminator gives to z being a draw of q(z) and not of prod_l q(z_l); where it is
+    right, the last term is the total correlation KL(q(z) || prod_l q(z_l)). Every batch is cut into halves, as the paper
+    takes two batches: the VAE is trained on the first; then D, to tell the first's codes from those of the second, each
+    permuted over it. Both take one step per batch, and ``global_step`` counts batches. Logged besides:
+    ``total_correlation``, the last term, and ``discriminator_loss``, the mean cross-entropy.
+
+    References:
+        Kim & Mnih, Disentangling by Factorising, 2018, arXiv:1802.05983, algorithm 2.
+
+    Arguments:
+        spec: The data's description; the command line fills it in.
+        gamma: The weight of the total correlation.
+        discriminator_lr, discriminator_betas: Of the discriminator's Adam.
+        discriminator_width: Hidden units of each of its six layers.
+        options: Those of VAE.
+    """
+
+    # The two optimisers train different parameters, which plain "ddp" refuses.
+    strategy: ClassVar[str] = "ddp_find_unused_parameters_true"
+
+    def __init__(
+        self,
+        spec: DataSpec | dict,
+        gamma: float = 30.0,
+        discriminator_lr: float = 1e-4,
+        discriminator_betas: tuple[float, float] = (0.5, 0.9),
+        discriminator_width: int = 1000,
+        **options,
+    ):
+        super().__init__(spec, **options)
+        self.automatic_optimization = False
+        self.gamma, self.discriminator_lr, self.discriminator_betas = gamma, discriminator_lr, tuple(discriminator_betas)
+        self.discriminator = LatentDiscriminator(self.latent_dim, discriminator_width)
+
+    def discriminate(self, z: Tensor) -> Tensor:
+        """log D(z) and log(1 - D(z)) of latents (B, d): (B, 2), in float32 whatever autocast says."""
+        return log_softmax(self.discriminator(z).float(), 1)
+
+    def penalty(self, batch: Batch, q: SampledPosterior, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """gamma E[log D(z) - log(1 - D(z))], and the discriminator's loss on the same codes."""
+        joint = self.discriminate(z)
+        tc = (joint[:, 0] - joint[:, 1]).mean()
+        figures = {"total_correlation": tc}
+        if not self.training:
+            figures["discriminator_loss"] = self.discriminator_loss(z, permuted(z))
+        return self.gamma * tc, figures
+
+    def discriminator_loss(self, z: Tensor, shuffled: Tensor) -> Tensor:
+        """-1/2 E[log D(z)] - 1/2 E[log(1 - D(shuffled))]; log 2 where the two can't be told apart."""
+        return -(self.discriminate(z)[:, 0].mean() + self.discriminate(shuffled)[:, 1].mean()) / 2
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """A step of the VAE on the first half of the batch, then one of the discriminator on both."""
+        vae_adam, _ = self.optimizers()
+        _, discriminator_adam = self.optimizers(use_pl_optimizer=False)
+        half = (len(batch.x) + 1) // 2
+        with self.toggled_optimizer(vae_adam):
+            loss, terms = self.objective(Batch(batch.x[:half]))
+            vae_adam.zero_grad()
+            self.manual_backward(loss)
+            vae_adam.step()
+
+        with torch.no_grad():
+            z, _ = self.q(batch.x).rsample_and_log_prob()
+        loss_d = self.discriminator_loss(z[:half], permuted(z[-half:]))
+        discriminator_adam.zero_grad()
+        self.manual_backward(loss_d)
+        self.step_uncounted(discriminator_adam)
+
+        self.record("train", {"loss": loss, **terms, "discriminator_loss": loss_d}, half)
+        return {"loss": loss.detach()}
+
+    def configure_optimizers(self):
+        """Adam for the VAE, first, and Adam for the discriminator."""
+        own = [weight for name, weight in self.named_parameters() if not name.startswith("discriminator.")]
+        return [
+            self.adam(own, self.lr),
+            self.adam(self.discriminator.parameters(), self.discriminator_lr, self.discriminator_betas),
+        ]
