@@ -9,7 +9,7 @@ from torch.nn.functional import log_softmax
 from zoo.distributions.posteriors import SampledPosterior
 from zoo.models.vae import VAE
 from zoo.nets.locatello import LatentDiscriminator
-from zoo.spec import Batch, DataSpec
+from zoo.spec import Batch, DataSpec, full_precision
 
 __all__ = ["FactorVAE", "permuted"]
 
@@ -58,7 +58,7 @@ class FactorVAE(VAE):
 
     def discriminate(self, z: Tensor) -> Tensor:
         """log D(z) and log(1 - D(z)) of latents (B, d): (B, 2), in float32 whatever autocast says."""
-        return log_softmax(self.discriminator(z).float(), 1)
+        return log_softmax(full_precision(self.discriminator(z)), 1)
 
     def penalty(self, batch: Batch, q: SampledPosterior, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """gamma E[log D(z) - log(1 - D(z))], and the discriminator's loss on the same codes."""
