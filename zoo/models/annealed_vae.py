@@ -40,4 +40,4 @@ class AnnealedVAE(VAE):
 
     def penalty(self, batch: Batch, q: SampledPosterior, z: Tensor) -> tuple[float, dict[str, Tensor]]:
         """Nothing; the capacity, to be logged."""
-        return 0.0, {"capacity": z.new_tensor(self.kl.target(self.global_step if self.training else None))}
+        return 0.0, {"capacity": z.new_full((), self.kl.target(self.global_step if self.training else None))}
