@@ -37,11 +37,11 @@ class OnImages(Transform):
         self.inner = inner
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, log_det = self.inner(x.flatten(1), context)
+        y, log_det = self.inner(x.flatten(1), None if context is None else context.flatten(1))
         return y.view_as(x), log_det
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        x, log_det = self.inner.inverse(y.flatten(1), context)
+        x, log_det = self.inner.inverse(y.flatten(1), None if context is None else context.flatten(1))
         return x.view_as(y), log_det
 
 
@@ -76,9 +76,8 @@ def small_model(levels: int, dims: int, variational: bool = False) -> Dequantize
     flow = OnImages(SplineAutoregressive(dims, bins=4, hidden=(16,)))
     if not variational:
         return DequantizedFlow(flow, UniformDequantizer(), levels)
-    context = nn.Sequential(nn.Flatten(), nn.Linear(dims, 32), nn.Tanh(), nn.Linear(32, 16))
-    dequantizer = OnImages(AffineAutoregressive(dims, 16, hidden=(32,)))
-    return DequantizedFlow(flow, VariationalDequantizer(dequantizer, context, levels), levels)
+    dequantizer = OnImages(AffineAutoregressive(dims, context_features=dims, hidden=(32,)))
+    return DequantizedFlow(flow, VariationalDequantizer(dequantizer, levels), levels)
 
 
 def shaken(module: nn.Module, size: float) -> None:
@@ -183,7 +182,7 @@ def test_bounds_are_in_their_order():
     p = torch.rand(len(x)).pow(2)
     p = p / p.sum()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(400):  # both parts together, each x as often as it is probable
+    for _ in range(250):  # both parts together, each x as often as it is probable
         drawn = x[torch.multinomial(p, 128, replacement=True)]
         log_p, log_q = model(drawn)
         loss = (log_q - log_p).mean()
@@ -201,14 +200,14 @@ def test_bounds_are_in_their_order():
             return (log_p - log_q).view(k, -1)
 
         variational = log_weights(4000).mean(0)
-        several = torch.stack([importance_weighted_bound(log_weights, 8, 8).log_p for _ in range(500)]).mean(0)
+        several = (log_weights(4000).unflatten(0, (500, 8)).logsumexp(1) - math.log(8)).mean(0)
         many = importance_weighted_bound(log_weights, 20_000, 4000)
     assert (uniform < exact).all()
     assert (variational < exact).all()
     mean = {"uniform": p @ uniform, "variational": p @ variational, "several": p @ several, "exact": p @ exact}
-    assert mean["uniform"] + 0.1 < mean["variational"]
+    assert mean["uniform"] + 0.05 < mean["variational"]
     assert mean["variational"] + 0.01 < mean["several"]
-    assert mean["several"] < mean["exact"]
+    assert mean["several"] + 0.005 < mean["exact"]
     assert mean["exact"] < p @ p.log(), "no model gives more than minus the entropy"
     assert ((many.log_p - exact).abs() < 4 * many.standard_error + 1e-6).all(), "many samples reach the exact value"
 

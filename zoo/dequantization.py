@@ -127,17 +127,16 @@ class VariationalDequantizer(Dequantizer):
     """Creates u = sigmoid(h(ε; x)), ε ~ N(0, I), log q(u|x) = log N(ε) - log|det ∂u/∂ε|.
 
     Arguments:
-        flow: h, an image flow from ε (B, C, H, W) to as many numbers, given ``context(x)``.
-        context: Network of what h is given, from x / levels - 1/2, (B, C, H, W) floats in [-1/2, 1/2).
+        flow: h, a flow from ε (B, C, H, W) to v (B, C, H, W), whose context is x / levels - 1/2, (B, C, H, W).
         levels: The number of levels of the data.
     """
 
-    def __init__(self, flow: Transform, context: nn.Module, levels: int):
+    def __init__(self, flow: Transform, levels: int):
         super().__init__()
-        self.flow, self.context, self.levels = flow, context, levels
+        self.flow, self.levels = flow, levels
 
     def _context(self, levels: Tensor) -> Tensor:
-        return self.context(levels / self.levels - 0.5)
+        return levels / self.levels - 0.5
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         levels = x.to(torch.get_default_dtype())

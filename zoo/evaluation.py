@@ -15,7 +15,7 @@ from zoo import registry
 from zoo.checkpoints import load, require_same_data
 from zoo.disentanglement_report import disentanglement_report, requested_scores
 from zoo.errors import ZooError
-from zoo.models.base import Autoencodes, GenerativeModule
+from zoo.models.base import Autoencodes, GenerativeModule, HasPosterior
 from zoo.parsing import Parser, import_class, option_names, require_gpus, unknown_option, unwrapped
 from zoo.runs import run_of
 from zoo.spec import DataSpec, bits_per_dim
@@ -87,7 +87,7 @@ def _likelihood(model: GenerativeModule, data: LightningDataModule, samples: int
             break
         seen += len(x)
         log_p.append(model.log_likelihood(x, samples).cpu())
-        if isinstance(model, Autoencodes):
+        if isinstance(model, Autoencodes) and isinstance(model, HasPosterior):
             means.append(model.encode(x).cpu())
     nll = -torch.cat(log_p).double()
     error = (nll.std() / math.sqrt(seen)).item()

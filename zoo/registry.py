@@ -29,6 +29,7 @@ MODELS = {
     "factor_vae": Entry("zoo.models.FactorVAE", "VAE with the codes' total correlation, estimated by a discriminator"),
     "beta_tcvae": Entry("zoo.models.BetaTCVAE", "VAE with the codes' total correlation, estimated from the batch"),
     "dip_vae": Entry("zoo.models.DIPVAE", "VAE with the codes' covariance drawn to the identity, variants I and II"),
+    "flowpp": Entry("zoo.models.FlowPlusPlus", "image flow with a flow as dequantizer; RealNVP and Glow by options"),
     "gan": Entry("zoo.models.GAN", "generative adversarial network: five losses, R1, spectral norm, MLP or DCGAN networks"),
 }
 

@@ -9,6 +9,7 @@ _HOME = {
     "BetaVAE": "zoo.models.beta_vae",
     "DIPVAE": "zoo.models.dip_vae",
     "FactorVAE": "zoo.models.factor_vae",
+    "FlowPlusPlus": "zoo.models.flowpp",
     "FlowPosteriorVAE": "zoo.models.flow_posterior_vae",
     "GAN": "zoo.models.gan",
     "GenerativeModule": "zoo.models.base",

@@ -1,0 +1,298 @@
+"""Flow++ as a model: its size, where it starts from, how it goes on, what it says of its likelihood."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from pytorch_lightning import Callback, Trainer, seed_everything
+from torch.utils.data import DataLoader
+from two_processes_initialisation import SMALL, build
+
+import zoo
+from callbacks import ExponentialMovingAverage
+from datamodules import Digits
+from datamodules.loader import TrainLoader
+from zoo.errors import ZooError
+from zoo.models import FlowPlusPlus
+from zoo.spec import Batch, DataSpec, bits_per_dim
+
+CIFAR = DataSpec("cifar10", (3, 32, 32), 256)
+
+
+@pytest.fixture
+def data() -> Digits:
+    data = Digits(batch_size=32, seed=0)
+    data.setup()
+    return data
+
+
+def model_of(data: Digits, **options) -> FlowPlusPlus:
+    seed_everything(0, verbose=False)
+    return FlowPlusPlus(data.spec, **{**SMALL, **options})
+
+
+def trainer(folder: Path, steps: int, **options) -> Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    quiet |= {"limit_val_batches": 0, "gradient_clip_val": 1.0}
+    return Trainer(accelerator="cpu", devices=1, max_steps=steps, default_root_dir=folder, **{**quiet, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [({"filters": 96}, 31_443_440), ({"filters": 104, "dequantization": "uniform"}, 32_324_408)],
+    ids=["published", "uniform ablation"],
+)
+def test_the_published_sizes(options, count):
+    """Ho et al. 2019 on CIFAR-10, and the model with uniform dequantization that they compare it with."""
+    with torch.device("meta"):
+        model = FlowPlusPlus(CIFAR, blocks=10, components=32, **options)
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def test_what_is_said_of_the_likelihood(data):
+    """A bound with noise; exact of continuous images; of levels without noise neither."""
+    batch = Batch(data.splits["train"].x[:8])
+    for kind in ("variational", "uniform"):
+        model = model_of(data, dequantization=kind)
+        loss, terms = model.objective(batch)
+        assert model.likelihood == "bound"
+        assert set(terms) == {"elbo", "bits_per_dim", "log_q"}
+        torch.testing.assert_close(terms["elbo"], -loss)
+        torch.testing.assert_close(terms["bits_per_dim"], bits_per_dim(-loss, data.spec))
+        assert bool(terms["log_q"] != 0) == (kind == "variational")
+    model = model_of(data, dequantization="none")
+    assert (model.likelihood, model.objective(batch)[1]) == (None, {})
+
+    spec = DataSpec("field", (1, 8, 8))
+    with pytest.raises(ZooError, match="continuous"):
+        FlowPlusPlus(spec, **SMALL)
+    model = FlowPlusPlus(spec, dequantization="none", **SMALL).eval()
+    x = torch.randn(5, *spec.shape)
+    loss, terms = model.objective(Batch(x))
+    assert model.likelihood == "exact"
+    assert set(terms) == {"nll"}
+    bound = model.importance_weighted(x, 3)
+    assert not bound.standard_error.any()
+    torch.testing.assert_close(bound.log_p.mean(), -loss)
+    assert model.sample(2).dtype == torch.float32
+    torch.testing.assert_close(model.decode(model.encode(x)), x, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        (DataSpec("vectors", (2,), 4), {}, "flowpp takes images"),
+        (CIFAR, {"dequantization": "unifrom"}, "unifrom"),
+        (CIFAR, {"coupling": "afine"}, "afine"),
+        (CIFAR, {"split": "rows"}, "rows"),
+        (CIFAR, {"warmup": -1}, "warmup -1"),
+    ],
+)
+def test_wrong_options(spec, options, message):
+    with pytest.raises(ZooError, match=message):
+        FlowPlusPlus(spec, **{**SMALL, **options})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"coupling": "affine", "attention": False, "norm": "channel"},
+        {"coupling": "spline"},
+        {"split": "checkerboard"},
+        {"checkpoint": True},
+        {"dequantization": "none"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_options_train(data, options, tmp_path):
+    model = model_of(data, **options)
+    trainer(tmp_path, 2).fit(model, data)
+    assert model.density.initialised
+    assert model.sample(2).shape == (2, 1, 8, 8)
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_a_model_used_by_hand_starts_from_its_first_batch(data):
+    model, other = model_of(data), model_of(data)
+    first, second = data.splits["train"].x[:32], data.splits["train"].x[32:64]
+    model.eval()
+    model.objective(Batch(first))
+    assert not model.density.initialised, "evaluation sets nothing"
+    before = model.objective(Batch(second))[0]
+    model.train()
+    model.objective(Batch(first))
+    assert model.density.initialised
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.objective(Batch(second))
+    torch.testing.assert_close(model.state_dict(), start, rtol=0, atol=0)
+    assert model.eval().objective(Batch(second))[0] < before
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    other.initialise(first)
+    assert torch.equal(torch.rand(3), expected), "the random stream is not moved"
+
+
+class Record(Callback):
+    """The batches that were trained on, and the learning rates."""
+
+    def __init__(self):
+        self.batches, self.rates = [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.batches.append(batch.x.clone())
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def test_starting_from_data_takes_no_batch_from_training(data, tmp_path):
+    record = Record()
+    trainer(tmp_path, 3, callbacks=[record]).fit(model_of(data), data)
+    for trained, batch in zip(record.batches, Digits(batch_size=32, seed=0).train_dataloader(), strict=False):
+        assert torch.equal(trained, batch.x)
+
+
+def test_warm_up(data, tmp_path):
+    record = Record()
+    trainer(tmp_path, 6, callbacks=[record]).fit(model_of(data, warmup=4, lr=0.1), data)
+    assert record.rates == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+
+
+def test_a_resumed_run_is_the_run_itself(data, tmp_path, monkeypatch):
+    """Bit for bit, also the learning rate, and starting again from data changes nothing."""
+    whole = model_of(data)
+    trainer(tmp_path, 5).fit(whole, data)
+
+    first = trainer(tmp_path, 3)
+    model = model_of(data)
+    first.fit(model, Digits(batch_size=32, seed=0))
+    first.save_checkpoint(tmp_path / "half.ckpt")
+    model = model_of(data)
+    torch.manual_seed(5)
+    trainer(tmp_path, 5).fit(model, Digits(batch_size=32, seed=0), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
+    torch.testing.assert_close(model.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+    loaded = zoo.load(tmp_path / "half.ckpt")
+    assert loaded.density.initialised
+    monkeypatch.setattr(type(loaded.density), "initialise", lambda *_: pytest.fail("it was set already"))
+    trainer(tmp_path, 1).fit(loaded, Digits(batch_size=32, seed=0))
+
+
+def test_a_plain_loader_will_do(data, tmp_path):
+    loader = DataLoader(data.splits["train"].x[:64], 32, shuffle=True, collate_fn=lambda images: Batch(torch.stack(images)))
+    model = model_of(data)
+    trainer(tmp_path, 2).fit(model, loader)
+    assert model.density.initialised
+
+
+@pytest.mark.slow
+def test_two_processes_start_from_the_same_data(tmp_path, data):
+    """Those of rank 0, as one process would: from a datamodule before training, from a loader at the first batch."""
+    script = Path(__file__).with_name("two_processes_initialisation.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for way in ("datamodule", "loader"):
+        first, second = (torch.load(tmp_path / f"{way}-{rank}.pt") for rank in (0, 1))
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
+        assert all(flag for name, flag in first.items() if name.endswith("initialised"))
+    alone = build(data)
+    alone.initialise(next(iter(TrainLoader(data.splits["train"], 32, 0, 0, 2))).x)
+    torch.testing.assert_close(alone.state_dict(), torch.load(tmp_path / "datamodule-0.pt"), rtol=0, atol=0)
+
+
+def test_the_average_holds_flow_and_dequantizer(data, tmp_path):
+    model, average = model_of(data, lr=0.01), ExponentialMovingAverage("density", 0.9)
+    fit = trainer(tmp_path, 4, callbacks=[average])
+    fit.fit(model, data)
+    fit.save_checkpoint(tmp_path / "model.ckpt")
+    averaged = average.average.state_dict()
+    loaded = zoo.load(tmp_path / "model.ckpt").density.state_dict()
+    torch.testing.assert_close(loaded, averaged, rtol=0, atol=0)
+    assert {name.partition(".")[0] for name in averaged} == {"flow", "dequantizer"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> FlowPlusPlus:
+    """On digits, for 30 batches."""
+    data = Digits(batch_size=32, seed=0)
+    model = model_of(data, lr=3e-3)
+    trainer(tmp_path_factory.mktemp("flowpp"), 30).fit(model, data)
+    return model.eval()
+
+
+def test_the_flow_is_inverted(trained, data):
+    """In float32, after training: far within half a level."""
+    data.setup()
+    x = data.splits["test"].x
+    assert trained.density.inversion_error(x) < 1e-3
+    z = trained.encode(x)
+    assert z.shape == (len(x), trained.latent_dim) == (len(x), 64)
+    assert torch.equal(trained.decode(z), x)
+
+
+def test_interpolation(trained, data):
+    x = data.splits["test"].x[:2]
+    start, end = trained.encode(x)
+    between = trained.decode(torch.lerp(start, end, torch.linspace(0, 1, 7)[:, None]))
+    assert torch.equal(between[[0, -1]], x)
+    assert (between[1:-1] != x[:1]).any()
+    assert (between[1:-1] != x[1:]).any()
+
+
+def test_temperature(trained):
+    assert len(trained.sample(4, temperature=0.0).unique(dim=0)) == 1
+    assert len(trained.sample(4).unique(dim=0)) == 4
+
+
+def test_more_samples_give_a_higher_bound(trained, data):
+    x = data.splits["test"].x[:50]
+    torch.manual_seed(0)
+    one, many = (trained.log_likelihood(x.repeat(4, 1, 1, 1), k).mean() for k in (1, 8))
+    assert one + 0.2 < many
+    bound = trained.importance_weighted(x, 8)
+    assert bound.log_p.shape == bound.standard_error.shape == (50,)
+    assert (bound.standard_error > 0).all()
+
+
+def test_bf16(trained, data):
+    """Only the networks compute in bfloat16: within 1 % of a nat per dimension, and inverted as exactly."""
+    x = data.splits["test"].x
+    torch.manual_seed(0)
+    with torch.no_grad():
+        exact = torch.stack(trained.density(x))
+    torch.manual_seed(0)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        narrow = torch.stack(trained.density(x))
+    assert narrow.dtype == torch.float32
+    assert (narrow - exact).abs().mean() / trained.spec.dims < 0.01
+
+
+def test_from_training_to_figures(cli):
+    """The command line: preset, evaluation with samples, and figures that fit together."""
+    small = [word for key, value in SMALL.items() for word in (f"--model.{key}", json.dumps(value))]
+    words = ("--trainer.max_steps", 21, "--trainer.check_val_every_n_epoch", 1, "--model.lr", 3e-3)
+    status, out, err = cli("fit", "--model", "flowpp", *small, *words)
+    assert status == 0, err
+    run = Path(out.splitlines()[-1].removeprefix("run: "))
+    assert (run / "pictures" / "samples.png").exists()
+    assert (run / "checkpoints" / "best.ckpt").exists()
+    status, out, err = cli("evaluate", "--ckpt", run / "checkpoints" / "last.ckpt", "--samples", 4, "--examples", 100)
+    assert status == 0, err
+    figures = json.loads((run / "evaluation.json").read_text())["metrics"]
+    expected = ("loss", "elbo", "bits_per_dim", "log_q", "inversion_error", "nll", "nll_standard_error", "nll_bits_per_dim")
+    assert {f"test/{name}" for name in expected} <= figures.keys()
+    assert figures["test/nll"] < figures["test/loss"] == pytest.approx(-figures["test/elbo"])
+    assert figures["test/nll_bits_per_dim"] < figures["test/bits_per_dim"] < 4.1
+    assert figures["test/inversion_error"] < 1e-3
+    assert "test/active_units" not in figures, "a flow has no posterior of which units could be active"

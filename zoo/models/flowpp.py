@@ -1,0 +1,227 @@
+"""Flow++: a flow on dequantized images, with a flow as dequantizer."""
+
+from itertools import chain
+from math import prod
+from typing import ClassVar, Literal
+
+import torch
+import torch.distributed
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from zoo.dequantization import (
+    DequantizedFlow,
+    Dequantizer,
+    NoDequantizer,
+    UniformDequantizer,
+    VariationalDequantizer,
+    centres,
+)
+from zoo.errors import ZooError
+from zoo.importance import Bound, importance_weighted_bound
+from zoo.models.base import GenerativeModule
+from zoo.spec import Batch, DataSpec, bits_per_dim
+from zoo.transforms.base import Transform
+from zoo.transforms.image_flow import ImageFlow
+
+__all__ = ["FlowPlusPlus"]
+
+_PER_CALL = 2**18  # elements of images that are sent through the flow at once where many draws are made for one estimate
+_INVERTED = 32  # examples whose inversion error is measured in an epoch of validation or test
+
+
+class FlowPlusPlus(GenerativeModule):
+    """Maximises E_q[log p(x + u) - log q(u|x)] <= log P(x), in nats, summed over dimensions: p a flow, q the dequantizer.
+
+    p and q are the two parts of :attr:`density`, a :class:`~zoo.dequantization.DequantizedFlow`; a method that differs in
+    one overrides :meth:`build_flow` or :meth:`build_dequantizer`. Logged: elbo, the bound at one draw of u; bits_per_dim of
+    it; log_q = E[log q(u|x)]; held out, inversion_error = max |y - f⁻¹(f(y))| over the first examples, y = x + u on the
+    scale of the levels. Of continuous images, which need no u: nll.
+
+    Actnorms start from data: from a batch of rank 0, the same on all processes, before training, or at the first
+    evaluation of :meth:`objective` in training mode.
+
+    References:
+        Ho, Chen, Srinivas, Duan, Abbeel, Flow++: Improving Flow-Based Generative Models with Variational Dequantization
+        and Architecture Design, 2019, arXiv:1902.00275.
+
+    Arguments:
+        spec: The data's description; the command line fills it in.
+        dequantization: ``variational``, ``uniform``, or ``none``: the only one for continuous images; of levels it gives a
+            density at points, not a bound, and so neither elbo nor bits/dim.
+        couplings: How many on the whole image, how many on a channel split after space-to-depth, how many after that on
+            the first split again.
+        coupling: ``mixture_logistic``, ``affine`` or ``spline``.
+        split: ``columns``, even from odd, as published, or ``checkerboard``, the true one.
+        filters: Channels of each coupling's network.
+        blocks: Its gated blocks.
+        components: Logistics of each mixture.
+        attention: Whether each block has self-attention.
+        heads: Its heads.
+        dropout: In each block.
+        norm: Whether actnorms have a scale and shift per ``element`` or per ``channel``.
+        dequantizer_couplings: Couplings of the variational dequantizer's flow, on the whole image.
+        dequantizer_blocks: Their gated blocks.
+        checkpoint: Compute activations again in the backward pass rather than store them: less memory, more time.
+        lr: Adam's learning rate.
+        warmup: Batches over which it rises linearly from 0.
+    """
+
+    monitor: ClassVar[str | None] = "val/loss"
+    on_progress_bar: ClassVar[tuple[str, ...]] = ("loss", "bits_per_dim")
+
+    def __init__(
+        self,
+        spec: DataSpec | dict,
+        dequantization: Literal["variational", "uniform", "none"] = "variational",
+        couplings: tuple[int, int, int] = (4, 2, 3),
+        coupling: Literal["mixture_logistic", "affine", "spline"] = "mixture_logistic",
+        split: Literal["columns", "checkerboard"] = "columns",
+        filters: int = 32,
+        blocks: int = 2,
+        components: int = 4,
+        attention: bool = True,
+        heads: int = 4,
+        dropout: float = 0.2,
+        norm: Literal["element", "channel"] = "element",
+        dequantizer_couplings: int = 4,
+        dequantizer_blocks: int = 2,
+        checkpoint: bool = False,
+        lr: float = 3e-4,
+        warmup: int = 2000,
+    ):
+        super().__init__(spec)
+        if not self.spec.is_image:
+            raise ZooError(f"flowpp takes images (C, H, W); {self.spec.name} has shape {self.spec.shape}.")
+        if dequantization not in ("variational", "uniform", "none"):
+            raise ZooError(f"dequantization {dequantization!r} is not known; there are variational, uniform, none")
+        if self.spec.levels is None and dequantization != "none":
+            raise ZooError(f"{self.spec.name} is continuous, without levels to add noise to: --model.dequantization none.")
+        if warmup < 0:
+            raise ZooError(f"warmup {warmup}: 0 batches or more are needed")
+        self.dequantization, self.couplings, self.lr, self.warmup = dequantization, tuple(couplings), lr, warmup
+        self.blocks, self.dequantizer_couplings, self.dequantizer_blocks = blocks, dequantizer_couplings, dequantizer_blocks
+        self.common = {
+            "coupling": coupling,
+            "split": split,
+            "filters": filters,
+            "components": components,
+            "attention": attention,
+            "heads": heads,
+            "dropout": dropout,
+            "norm": norm,
+            "checkpoint": checkpoint,
+        }
+        flow = self.build_flow()
+        self.latent_shape, self.latent_dim = tuple(flow.latent_shape), prod(flow.latent_shape)
+        self.density = DequantizedFlow(flow, self.build_dequantizer(), self.spec.levels)
+        bound = self.density.dequantizer.bound
+        self.likelihood = "bound" if bound else "exact" if self.spec.levels is None else None
+        self._ready = False  # whether the actnorms are known to be set, without asking the device
+
+    def build_flow(self) -> Transform:
+        """The flow of the images, from (B, C, H, W) to (B, *latent_shape)."""
+        return ImageFlow(self.spec.shape, self.couplings, blocks=self.blocks, **self.common)
+
+    def build_dequantizer(self) -> Dequantizer:
+        """What makes continuous points of levels."""
+        if self.dequantization != "variational":
+            return UniformDequantizer() if self.dequantization == "uniform" else NoDequantizer()
+        couplings, blocks = (self.dequantizer_couplings, 0, 0), self.dequantizer_blocks
+        flow = ImageFlow(self.spec.shape, couplings, blocks=blocks, context_channels=self.spec.shape[0], **self.common)
+        return VariationalDequantizer(flow, self.spec.levels)
+
+    def setup(self, stage: str) -> None:
+        """Before training, set what starts from data from rank 0's first batch; the batches of training stay as they are."""
+        if stage != "fit" or self.trainer.datamodule is None or self.density.initialised:
+            return
+        self.density.to(self.device)  # Lightning does it too, later
+        x = None
+        if self.global_rank == 0:
+            with torch.random.fork_rng(self._devices):
+                x = next(iter(self.trainer.datamodule.train_dataloader())).x
+        self.initialise(x)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor | None) -> None:
+        """Set what starts from data, once, from rank 0's examples (B, C, H, W); all processes call it together."""
+        if not self.density.initialised:
+            several = torch.distributed.is_available() and torch.distributed.is_initialized()
+            if not several or torch.distributed.get_rank() == 0:
+                with torch.random.fork_rng(self._devices):
+                    torch.manual_seed(0)  # so that only weights and examples count, not when this happens
+                    self.density.initialise(x.to(self.device))
+            if several:
+                for tensor in chain(self.density.parameters(), self.density.buffers()):
+                    torch.distributed.broadcast(tensor.data, 0)
+        self._ready = True
+
+    @property
+    def _devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
+
+    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """-E[log p(x + u) - log q(u|x)], the mean over the batch at one draw of u each."""
+        if self.training and not self._ready:
+            self.initialise(batch.x)
+        log_p, log_q = (term.mean() for term in self.density(batch.x))
+        value = log_p - log_q
+        if not self.density.dequantizer.bound:
+            return -value, {"nll": -value} if self.spec.levels is None else {}
+        return -value, {"elbo": value, "bits_per_dim": bits_per_dim(value, self.spec), "log_q": log_q}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The objective, and the inversion error, on held-out examples."""
+        super().validation_step(batch, batch_idx)
+        self._record_inversion("val", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """The objective, and the inversion error, on test examples."""
+        super().test_step(batch, batch_idx)
+        self._record_inversion("test", batch, batch_idx)
+
+    def _record_inversion(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0:
+            error = self.density.inversion_error(batch.x[:_INVERTED])
+            self.log(f"{stage}/inversion_error", error, on_epoch=True, reduce_fx="max", sync_dist=True, batch_size=1)
+
+    def configure_optimizers(self):
+        """Adam, its learning rate rising linearly over the first ``warmup`` batches, then constant."""
+        # Not fused: under autocast Lightning refuses to clip the gradients of an optimiser that unscales them itself.
+        adam = torch.optim.Adam(self.parameters(), self.lr)
+        schedule = LambdaLR(adam, lambda batches: min(1.0, (batches + 1) / max(1, self.warmup)))
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def importance_weighted(self, x: Tensor, samples: int) -> Bound:
+        """The importance-weighted bound on log P(x) with exactly ``samples`` draws of u, per example, with its error.
+
+        Without dequantization there is nothing to draw: log p(x), and error 0.
+        """
+        if not self.density.dequantizer.bound:
+            log_p, _ = self.density(x)
+            return Bound(log_p, torch.zeros_like(log_p))
+
+        def log_weights(k: int) -> Tensor:
+            log_p, log_q = self.density(x.repeat(k, 1, 1, 1))
+            return (log_p - log_q).view(k, -1)
+
+        return importance_weighted_bound(log_weights, samples, max(1, _PER_CALL // x.numel()))
+
+    @torch.no_grad()
+    def log_likelihood(self, x: Tensor, samples: int = 1) -> Tensor:
+        """The same without the error: nats, (B,)."""
+        return self.importance_weighted(x, samples).log_p
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The latents (B, latent_dim) of the centres of x's cells."""
+        return self.density.latents(centres(x))[0].flatten(1)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (B, latent_dim) to the examples (B, C, H, W) in whose cells their points are."""
+        return self.density.examples(self.density.points(z.unflatten(1, self.latent_shape)))
+
+    @torch.no_grad()
+    def sample(self, n: int, temperature: float = 1.0) -> Tensor:
+        """n draws of P(x), the noise z ~ N(0, I) scaled by ``temperature``."""
+        return self.decode(temperature * torch.randn(n, self.latent_dim, device=self.device))
