@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
-from test_contract import SPECS, Made
+from test_contract import SMALL, SPECS, Made
 
 from zoo import registry
 from zoo.errors import ZooError
@@ -26,7 +26,7 @@ def build(name: str):
     for spec in reversed(SPECS[1:]):
         try:
             seed_everything(0, verbose=False)
-            return registry.find_class(registry.MODELS[name].path)(spec)
+            return registry.find_class(registry.MODELS[name].path)(spec, **SMALL.get(name, {}))
         except ZooError:
             continue
     raise SystemExit(f"{name} takes none of the specs")
