@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from pytorch_lightning import Callback, Trainer, seed_everything
+from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader
 from two_processes_initialisation import SMALL, build
 
@@ -52,6 +53,29 @@ def test_the_published_sizes(options, count):
     with torch.device("meta"):
         model = FlowPlusPlus(CIFAR, blocks=10, components=32, **options)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def test_flow_and_dequantizer_are_densities():
+    """Of pairs of pixels, by quadrature: p integrates to one over all that the logits reach, q(u|x) over the unit square."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        options = {"couplings": (2, 0, 0), "dequantizer_couplings": 2, "filters": 8, "blocks": 1, "components": 3}
+        density = FlowPlusPlus(DataSpec("pairs", (1, 1, 2), levels=3), **options).eval().density
+        for parameter in density.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        x = torch.tensor([2, 1], dtype=torch.uint8).view(1, 1, 1, 2)
+        side = torch.linspace(-12, 12, 160)  # in logits, where densities have no corners
+        logits = torch.cartesian_prod(side, side).view(-1, 1, 1, 2)
+        y, points = density.logits.inverse(logits)
+        slope = (logsigmoid(logits) + logsigmoid(-logits)).flatten(1).sum(1)
+        with torch.no_grad():
+            q = density.dequantizer.log_prob(logits.sigmoid(), x.expand(len(y), -1, -1, -1))
+            for log_p in (density.log_density(y) + points, q + slope):
+                assert (log_p.exp().sum() * (24 / 159) ** 2).item() == pytest.approx(1, abs=3e-3)
+            y, log_q = density.dequantizer(x.expand(50, -1, -1, -1))
+            torch.testing.assert_close(density.dequantizer.log_prob(y - x, x.expand(50, -1, -1, -1)), log_q)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_what_is_said_of_the_likelihood(data):
