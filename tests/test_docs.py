@@ -112,6 +112,14 @@ def test_links_and_names_exist(page):
             assert word.partition(".")[2].partition("(")[0] in {*dir(GAN), "discriminator", "generator"}, word
 
 
+def test_formulas_can_be_set(page):
+    """What the page builder's MathML does not know would stop `make docs`."""
+    mathml = pytest.importorskip("docutils.utils.math.latex2mathml")
+    text = FENCE.sub("", page.read_text())
+    for formula in re.findall(r"\$\$(.*?)\$\$", text, re.DOTALL) + re.findall(r"(?<!\$)\$([^$`]+)\$(?!\$)", text):
+        mathml.tex2mathml(formula)
+
+
 def test_pages_are_complete():
     """Every registered data set is described, and the index lists every page; the API lists itself."""
     data, index = ((DOCS / name).read_text() for name in ("data.md", "index.md"))

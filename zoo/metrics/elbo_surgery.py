@@ -48,8 +48,8 @@ def log_aggregate(mean: Tensor, scale: Tensor, z: Tensor) -> Tensor:
 class ELBOSurgery(Metric):
     r"""Creates a metric that cuts the KL term of a VAE in two, in nats:
 
-    .. math:: \frac{1}{N} \sum_n KL(q(z|x_n) \| p(z)) = I_q[x, z] + KL(q(z) \| p(z))
-        \qquad q(z) = \frac{1}{N} \sum_n q(z|x_n)
+    .. math:: \frac{1}{N} \sum_n KL(q(z \mid x_n) \Vert p(z)) = I_q[x, z] + KL(q(z) \Vert p(z))
+        \qquad q(z) = \frac{1}{N} \sum_n q(z \mid x_n)
 
     Keys: ``mutual_information``, the mean of :math:`\log q(z_n|x_n) - \log q(z_n)` over one draw
     :math:`z_n \sim q(z|x_n)` for each point, and ``marginal_kl``, the mean KL of the points less that. The information
