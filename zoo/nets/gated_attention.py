@@ -107,7 +107,7 @@ class GatedAttentionNet(nn.Module):
     References: Ho et al., Flow++, 2019, arXiv:1902.00275.
 
     Raises:
-        ZooError: if ``filters`` isn't a multiple of ``heads``.
+        ZooError: if ``filters`` isn't a multiple of ``heads``, or if there are context channels and no context is given.
 
     Arguments:
         channels, outputs: Channels in and out.
@@ -138,6 +138,7 @@ class GatedAttentionNet(nn.Module):
         dropout: float = 0.2,
     ):
         super().__init__()
+        self.context_channels = context_channels
         self.position = nn.Parameter(0.01 * torch.randn(*size, filters))
         self.first = _scaled(_Conv(channels, filters))
         self.convs = nn.ModuleList(GatedConv(filters, context_channels, dropout) for _ in range(blocks))
@@ -147,9 +148,10 @@ class GatedAttentionNet(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """(B, channels, H, W), (B, context_channels, H, W) -> (B, outputs, H, W)."""
+        if self.context_channels and context is None:
+            raise ZooError(f"a context of {self.context_channels} channels is needed: give context, (B, c, H, W)")
         x = self.first(x.permute(0, 2, 3, 1))
-        if context is not None:
-            context = context.permute(0, 2, 3, 1)
+        context = context.permute(0, 2, 3, 1) if self.context_channels else None
         for i, (conv, attention) in enumerate(zip(self.convs, self.attentions, strict=True)):
             x = self.norms[2 * i](conv(x, context))
             x = self.norms[2 * i + 1](attention(x, self.position))

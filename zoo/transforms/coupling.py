@@ -13,34 +13,32 @@ from zoo.nets.gated_attention import GatedAttentionNet
 from zoo.transforms.base import Transform
 from zoo.transforms.mixture_logistic import mixture_logit, mixture_logit_inverse
 
+# The maps g, element by element: x (...) and parameters (..., size) of each of the sizes. Both directions give log ∂g/∂x
+# beside the value.
+
 
 class _Affine:
     """x itself: what remains is the scale and shift that follow every map."""
 
-    parameters = 0
+    sizes = ()
 
-    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, torch.zeros_like(x)
 
-    def inverse(self, y: Tensor, parameters: Tensor) -> Tensor:
-        return y
+    inverse = forward
 
 
 class _MixtureLogistic:
     """logit of the CDF of a mixture of logistics, whose log-scales are at least -7."""
 
     def __init__(self, components: int) -> None:
-        self.parameters = 3 * components
+        self.sizes = (components, components, components)
 
-    def _read(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits, means, log_scales = parameters.chunk(3, -1)
-        return logits, means, log_scales.clamp_min(-7)
+    def forward(self, x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+        return mixture_logit(x, logits, means, log_scales.clamp_min(-7))
 
-    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return mixture_logit(x, *self._read(parameters))
-
-    def inverse(self, y: Tensor, parameters: Tensor) -> Tensor:
-        return mixture_logit_inverse(y, *self._read(parameters))
+    def inverse(self, y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+        return mixture_logit_inverse(y, logits, means, log_scales.clamp_min(-7))
 
 
 class _Spline:
@@ -49,13 +47,15 @@ class _Spline:
     def __init__(self, bins: int) -> None:
         from zuko.transforms import MonotonicRQSTransform
 
-        self.sizes, self.parameters, self.spline = [bins, bins, bins - 1], 3 * bins - 1, MonotonicRQSTransform
+        self.sizes, self.spline = (bins, bins, bins - 1), MonotonicRQSTransform
 
-    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return self.spline(*parameters.split(self.sizes, -1)).call_and_ladj(x)
+    def forward(self, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return self.spline(*parameters).call_and_ladj(x)
 
-    def inverse(self, y: Tensor, parameters: Tensor) -> Tensor:
-        return self.spline(*parameters.split(self.sizes, -1)).inv(y)
+    def inverse(self, y: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        spline = self.spline(*parameters)
+        x = spline.inv(y)
+        return x, spline.call_and_ladj(x)[1]
 
 
 MAPS = {"mixture_logistic": _MixtureLogistic, "affine": lambda components: _Affine(), "spline": _Spline}
@@ -74,7 +74,8 @@ class Coupling(Transform):
     Units: nats.
 
     Raises:
-        ZooError: if ``kind`` is none of these, or if ``filters`` isn't a multiple of ``heads``.
+        ZooError: if ``kind`` is none of these, if ``filters`` isn't a multiple of ``heads``, or if there are context
+            channels and no context is given.
 
     References:
         | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019), section 3.2
@@ -113,12 +114,13 @@ class Coupling(Transform):
             raise ZooError(f"coupling={kind!r}: give one of {', '.join(MAPS)}")
         self.map, self.changed, self.missing = MAPS[kind](components), changed, max(changed[2] - given[2], 0)
         size = (given[1], given[2] + self.missing)
-        self.net = GatedAttentionNet(given[0], changed[0] * (2 + self.map.parameters), size, **network)
+        self.net = GatedAttentionNet(given[0], changed[0] * (2 + sum(self.map.sizes)), size, **network)
 
-    def _theta(self, given: Tensor, context: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    def _theta(self, given: Tensor, context: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[Tensor]]:
         raw = self.net(pad(given, (0, self.missing)), context)[..., : self.changed[2]]
-        raw = raw.permute(0, 2, 3, 1).unflatten(-1, (self.changed[0], -1)).to(dtype)  # (B, H, W, C, 2 + parameters)
-        return raw[..., 0].tanh(), raw[..., 1], raw[..., 2:]
+        raw = raw.permute(0, 2, 3, 1).unflatten(-1, (self.changed[0], -1)).to(dtype)  # (B, H, W, C, outputs)
+        log_scale, shift, *parameters = raw.split([1, 1, *self.map.sizes], -1)
+        return log_scale.squeeze(-1).tanh(), shift.squeeze(-1), parameters
 
     @staticmethod
     def _widened(x: Tensor) -> Tensor:
@@ -127,13 +129,12 @@ class Coupling(Transform):
     def forward(self, x: Tensor, given: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = self._widened(x)
         log_scale, shift, parameters = self._theta(given, context, x.dtype)
-        y, log_derivative = self.map.forward(x, parameters)
+        y, log_derivative = self.map.forward(x, *parameters)
         y = torch.addcmul(shift, y, log_scale.exp())
         return y.permute(0, 3, 1, 2), (log_derivative + log_scale).flatten(1).sum(1)
 
     def inverse(self, y: Tensor, given: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y = self._widened(y)
         log_scale, shift, parameters = self._theta(given, context, y.dtype)
-        x = self.map.inverse((y - shift) * torch.exp(-log_scale), parameters)
-        log_derivative = self.map.forward(x, parameters)[1]
+        x, log_derivative = self.map.inverse((y - shift) * torch.exp(-log_scale), *parameters)
         return x.permute(0, 3, 1, 2), -(log_derivative + log_scale).flatten(1).sum(1)

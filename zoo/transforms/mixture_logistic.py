@@ -2,11 +2,11 @@
 
 __all__ = ["mixture_logit", "mixture_logit_inverse"]
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
-
-HALVINGS = {torch.float32: 24, torch.float64: 53}  # of the interval that is searched: as many as there are digits
 
 
 def mixture_logit(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,58 +26,65 @@ def mixture_logit(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) 
     """
     v = (x.unsqueeze(-1) - means) * torch.exp(-log_scales)
     below = logsigmoid(v)
-    above = below - v
-    log_cdf, log_survival = (logits + below).logsumexp(-1), (logits + above).logsumexp(-1)
+    above = below - v  # log σ(-v)
+    left, right = logits + below, logits + above
+    log_cdf, log_survival = left.logsumexp(-1), right.logsumexp(-1)
     y = log_cdf - log_survival
-    # ∂y/∂x = f / (F (1 - F)). Each density is weighed by its component's share of the smaller tail: F or 1 - F may be
-    # exp(-1e6), and the quotient is still exact.
-    right = y > 0
-    share = logits + torch.where(right.unsqueeze(-1), above, below)
-    share = share - torch.where(right, log_survival, log_cdf).unsqueeze(-1)
-    log_density = (share + torch.where(right.unsqueeze(-1), below, above) - log_scales).logsumexp(-1)
-    return y, log_density + softplus(-y.abs())
+    # ∂y/∂x = f / (F (1 - F)), f divided by the smaller of the two first: both may be exp(-1e6), the quotient is still
+    # exact. The other one is 1 / (1 + exp(-|y|)).
+    tail = torch.minimum(log_cdf, log_survival).unsqueeze(-1)
+    log_ratio = (left + above - tail - log_scales).logsumexp(-1)
+    return y, log_ratio + softplus(-y.abs())
 
 
-def mixture_logit_inverse(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-    r"""The x with ``mixture_logit(x, ...)`` = y, for y (...) and parameters (..., K).
+def mixture_logit_inverse(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The x with ``mixture_logit(x, ...)`` = y, and log ∂y/∂x there, for y (...) and parameters (..., K).
 
     The CDF lies between those of its components, so x lies between the points μₖ + sₖ y at which they reach y: a finite
     interval for every y. Bisection with a fixed number of steps, so that nothing waits for the device, and two steps of
     Newton's method. The last of them gives x its derivatives.
 
     Example:
-        >>> parameters = torch.randn(3, 8, 4).unbind()
-        >>> x = mixture_logit_inverse(torch.linspace(-100, 100, 8), *parameters)
-        >>> torch.allclose(mixture_logit(x, *parameters)[0], torch.linspace(-100, 100, 8), rtol=1e-4)
+        >>> y, parameters = torch.linspace(-100, 100, 8), torch.randn(3, 8, 4).unbind()
+        >>> x, _ = mixture_logit_inverse(y, *parameters)
+        >>> torch.allclose(mixture_logit(x, *parameters)[0], y, rtol=1e-4)
         True
     """
     with torch.no_grad():
         low, high = _bisect(y, logits, means, log_scales)
         reach = high - low
         x = (low + high) / 2
-        x = torch.clamp(x - _newton_step(x, y, logits, means, log_scales), low - reach, high + reach)
-    return x - _newton_step(x, y, logits, means, log_scales).clamp(-reach, reach)
+        step, _ = _newton_step(x, y, logits, means, log_scales)
+        x = torch.clamp(x - step, low - reach, high + reach)
+    step, log_slope = _newton_step(x, y, logits, means, log_scales)
+    x = x - step + (step - step.clamp(-reach, reach)).detach()  # the derivatives are those of the whole step
+    if torch.is_grad_enabled():  # the slope has derivatives by x too, which the last step has only now
+        _, log_slope = mixture_logit(x, logits, means, log_scales)
+    return x, log_slope
 
 
-def _newton_step(x: Tensor, y: Tensor, *parameters: Tensor) -> Tensor:
+def _newton_step(x: Tensor, y: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
     value, log_slope = mixture_logit(x, *parameters)
     # Between two far modes the slope is 0 to any precision, and any x of the interval as good as another.
-    return (value - y) * torch.exp(-log_slope.detach().clamp_min(-60))
+    return (value - y) * torch.exp(-log_slope.detach().clamp_min(-60)), log_slope
 
 
 def _bisect(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
-    """An interval that holds the x with ``mixture_logit(x, ...)`` = y, and is a rounding error wide."""
+    """An interval that holds the x with ``mixture_logit(x, ...)`` = y, and is small beside the narrowest components."""
     at_components = torch.addcmul(means, log_scales.exp(), y.unsqueeze(-1))
     low, high = at_components.amin(-1), at_components.amax(-1)
-    # Σ exp(log πₖ + log σ(vₖ)) is compared with σ(y), divided by it, in the tail where y lies: there the CDF, or its
-    # complement, has relative precision.
+    # For y < 0, Σ πₖ σ(vₖ) is compared with σ(y); for y > 0, the complements. Far in a tail σ(v) is exp(v), and both
+    # sides are multiplied by exp(lift), so that they don't underflow. (It isn't for a component so rare, π < exp(-40),
+    # that it decides only where it is no longer in its tail: there x stays within the interval, but may be inexact.)
     right = y > 0
     rate = torch.exp(-log_scales) * torch.where(right, -1, 1).unsqueeze(-1)
-    level = logits.log_softmax(-1) - logsigmoid(-y.abs()).unsqueeze(-1)
-    for _ in range(HALVINGS[y.dtype]):
+    lift = (y.abs() + 0.7 * math.log(torch.finfo(y.dtype).tiny)).clamp_min(0)
+    weights, target, means = logits.softmax(-1), torch.sigmoid(lift - y.abs()), means.contiguous()
+    v, lift = torch.empty_like(means), lift.unsqueeze(-1)
+    for _ in range(53 if y.dtype == torch.float64 else 20):
         middle = (low + high) / 2
-        v = (middle.unsqueeze(-1) - means).mul_(rate)
-        too_far_out = logsigmoid(v).add_(level).exp_().sum(-1) < 1
+        torch.sub(middle.unsqueeze(-1), means, out=v).mul_(rate).add_(lift)
+        too_far_out = v.sigmoid_().mul_(weights).sum(-1) < target
         too_high = too_far_out == right
         low, high = torch.where(too_high, low, middle), torch.where(too_high, middle, high)
     return low, high
