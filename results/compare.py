@@ -1,0 +1,133 @@
+"""Trains and evaluates the models of a comparison, each by the two commands that a user would type, and writes its table.
+
+    python results/compare.py likelihoods --root FOLDER_WITH_MNIST
+    python results/compare.py dequantization --root FOLDER_WITH_MNIST
+
+The settings are the presets in configs/; a method is what it changes in them. Rows that the table holds are not computed
+again, so that an interrupted comparison goes on.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from pytorch_lightning import __version__ as lightning
+
+
+class Method(NamedTuple):
+    """A name in the table, and the words that follow ``python -m zoo.fit``."""
+
+    name: str
+    words: str
+
+
+class Comparison(NamedTuple):
+    """Methods that are trained alike, what is measured of each, and on how much."""
+
+    methods: tuple[Method, ...]
+    measured: tuple[str, ...]
+    checkpoint: str
+    samples: int
+    examples: int
+
+
+_SYLVESTER = "--model.posterior sylvester_orthogonal --model.posterior_options {directions:16}"
+_NLL = ("nll", "nll_standard_error", "nll_samples", "nll_examples")
+COMPARISONS = {
+    "likelihoods": Comparison(
+        methods=(
+            Method("gaussian", "--model vae --data mnist"),
+            Method("planar", "--model flow_posterior_vae --data mnist --model.posterior planar"),
+            Method("iaf", "--model flow_posterior_vae --data mnist --model.posterior iaf"),
+            Method("af_prior", "--model af_prior_vae --data mnist --model.prior maf"),
+            Method("spline_af_prior", "--model af_prior_vae --data mnist --model.prior spline"),
+            Method("sylvester", f"--model flow_posterior_vae --data mnist {_SYLVESTER}"),
+        ),
+        measured=("elbo", "kl", *_NLL, "active_units"),
+        checkpoint="best",
+        samples=1000,
+        examples=1000,
+    ),
+    "dequantization": Comparison(
+        # as many parameters each, within 4 %, by the number of filters
+        methods=(
+            Method("variational", "--model flowpp --data digits"),
+            Method("uniform", "--model flowpp --data digits --model.dequantization uniform --model.filters 44"),
+            Method("affine", "--model flowpp --data digits --model.coupling affine --model.filters 34 --model.heads 2"),
+            Method("no_attention", "--model flowpp --data digits --model.attention false"),
+        ),
+        measured=("elbo", "bits_per_dim", "log_q", *_NLL, "nll_bits_per_dim", "inversion_error"),
+        checkpoint="last",
+        samples=64,
+        examples=180,
+    ),
+}
+
+
+def seconds() -> float:
+    """CPU seconds of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def row(comparison: Comparison, method: Method, seed: int, runs: Path, data: list[str]) -> dict[str, object]:
+    """Train and evaluate one model."""
+    start, root = seconds(), runs / f"{method.name}-{seed}"
+    where = ["--trainer.default_root_dir", str(root), "--wandb", "off"]
+    data = data if "mnist" in method.words else []
+    words = [*method.words.split(), "--seed", str(seed), *data, *where]
+    subprocess.run([sys.executable, "-m", "zoo.fit", *words], check=True)
+    trained = seconds()
+    run = max(root.glob("*/*"), key=lambda folder: int(folder.name))
+    checkpoint = run / "checkpoints" / f"{comparison.checkpoint}.ckpt"
+    sizes = ["--samples", str(comparison.samples), "--examples", str(comparison.examples)]
+    subprocess.run([sys.executable, "-m", "zoo.evaluate", "--ckpt", str(checkpoint), *sizes], check=True)
+    report = json.loads((run / "evaluation.json").read_text())
+    parameters = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return {
+        "method": method.name,
+        "data": report["data"],
+        "command": f"python -m zoo.fit {method.words}",
+        "seed": seed,
+        "parameters": sum(parameter.numel() for parameter in parameters.values()),
+        **{name: f"{report['metrics'][f'test/{name}']:.6g}" for name in comparison.measured},
+        "train_cpu_seconds": round(trained - start),
+        "evaluate_cpu_seconds": round(seconds() - trained),
+        "machine": f"{os.cpu_count()}-core CPU, in use, one thread; torch {torch.__version__}, lightning {lightning}",
+        "python": platform.python_version(),
+    }
+
+
+def main() -> None:
+    """Compute the missing rows, seed by seed, and write each as it is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", choices=COMPARISONS)
+    parser.add_argument("--root", default="data", help="folder with MNIST's files, or where to download them")
+    parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = parser.parse_args()
+    comparison = COMPARISONS[options.comparison]
+    out = Path(__file__).resolve().with_name(f"{options.comparison}.csv")
+    done = {(each["method"], int(each["seed"])) for each in csv.DictReader(out.open())} if out.exists() else set()
+    for seed in options.seeds:
+        for method in comparison.methods:
+            if (method.name, seed) in done:
+                continue
+            found = row(comparison, method, seed, options.runs, ["--data.root", options.root])
+            with out.open("a", newline="") as file:
+                writer = csv.DictWriter(file, found)
+                if file.tell() == 0:
+                    writer.writeheader()
+                writer.writerow(found)
+
+
+if __name__ == "__main__":
+    main()
