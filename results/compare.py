@@ -91,13 +91,13 @@ def row(comparison: Comparison, method: Method, seed: int, runs: Path, data: lis
     sizes = ["--samples", str(comparison.samples), "--examples", str(comparison.examples)]
     subprocess.run([sys.executable, "-m", "zoo.evaluate", "--ckpt", str(checkpoint), *sizes], check=True)
     report = json.loads((run / "evaluation.json").read_text())
-    parameters = torch.load(checkpoint, weights_only=True)["state_dict"]
+    weights = torch.load(checkpoint, weights_only=True)["state_dict"].values()
     return {
         "method": method.name,
         "data": report["data"],
         "command": f"python -m zoo.fit {method.words}",
         "seed": seed,
-        "parameters": sum(parameter.numel() for parameter in parameters.values()),
+        "parameters": sum(weight.numel() for weight in weights if weight.is_floating_point()),
         **{name: f"{report['metrics'][f'test/{name}']:.6g}" for name in comparison.measured},
         "train_cpu_seconds": round(trained - start),
         "evaluate_cpu_seconds": round(seconds() - trained),
