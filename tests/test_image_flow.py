@@ -153,7 +153,7 @@ def test_density_integrates_to_one(coupling):
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-        axis = torch.linspace(-12, 12, 151).double()
+        axis = torch.linspace(-12, 12, 201).double()
         z, log_det = flow(torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2))
     density = (Normal(0.0, 1.0).log_prob(z).flatten(1).sum(1) + log_det).exp()
     assert density.sum().item() * (axis[1] - axis[0]).item() ** 2 == pytest.approx(1, abs=2e-3)
