@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help fit test slow docs lint clean
+.PHONY: help fit test slow docs lint bolts clean
 
 help:
 	@echo "make fit    train the GAN on embedded digits and show where the pictures and numbers are"
@@ -10,6 +10,7 @@ help:
 	@echo "make slow   run the long tests as well"
 	@echo "make docs   build the documentation into docs/_build"
 	@echo "make lint   check the style of the code"
+	@echo "make bolts  add lightning-bolts, for --model.network bolts_resnet18 (make test does it too)"
 	@echo "make clean  remove .venv and what was built"
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
@@ -18,13 +19,20 @@ help:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
 	@touch $@
 
+# Without what it requires: Lightning below 2, and torchvision. The zoo's bridge needs neither (docs/bolts.md).
+.venv/bolts: .venv/installed
+	$(BIN)/python -m pip install --quiet --no-deps lightning-bolts==0.7.0
+	@touch $@
+
+bolts: .venv/bolts
+
 fit: .venv/installed
 	$(BIN)/python -m zoo.fit --model gan
 
-test: lint
+test: lint bolts
 	$(BIN)/python -m pytest
 
-slow: .venv/installed
+slow: bolts
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 docs: .venv/installed

@@ -12,6 +12,7 @@ from zoo.errors import ZooError
 from zoo.importance import Bound, importance_weighted_bound
 from zoo.metrics.elbo_surgery import ELBOSurgery
 from zoo.models.base import GenerativeModule
+from zoo.nets.bolts import BoltsDecoder, BoltsEncoder
 from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvEncoder
 from zoo.nets.locatello import LocatelloDecoder, LocatelloEncoder
 from zoo.nets.mlp import mlp
@@ -26,6 +27,7 @@ _CONVOLUTIONAL = {
     "conv": (ConvEncoder, ConvDecoder),
     "gated_conv": (GatedConvEncoder, GatedConvDecoder),
     "locatello": (LocatelloEncoder, LocatelloDecoder),
+    "bolts_resnet18": (BoltsEncoder, BoltsDecoder),
 }
 _PER_CALL = 2048  # latents decoded at once where many are drawn for one estimate
 
@@ -44,7 +46,8 @@ class VAE(GenerativeModule):
 
     Arguments:
         spec: The data's description; the command line fills it in.
-        network: ``mlp``, ``conv``, ``gated_conv``, ``locatello`` (images), or ``auto``: conv for images, mlp for vectors.
+        network: ``mlp``, ``conv``, ``gated_conv``, ``locatello``, ``bolts_resnet18`` (images; the last needs
+            ``make bolts``), or ``auto``: conv for images, mlp for vectors.
         latent_dim: d, the size of z.
         hidden: Hidden units of each of the mlp's two layers.
         posterior: ``diagonal``, ``full``, ``planar``, ``radial``, ``sylvester_orthogonal``, ``sylvester_householder``,
@@ -66,7 +69,7 @@ class VAE(GenerativeModule):
     def __init__(
         self,
         spec: DataSpec | dict,
-        network: Literal["auto", "mlp", "conv", "gated_conv", "locatello"] = "auto",
+        network: Literal["auto", "mlp", "conv", "gated_conv", "locatello", "bolts_resnet18"] = "auto",
         latent_dim: int = 16,
         hidden: int = 512,
         posterior: str = "diagonal",
