@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import REPOSITORY
 from pytorch_lightning import Callback, Trainer, seed_everything
 from torch.nn.functional import logsigmoid
@@ -44,15 +45,28 @@ def trainer(folder: Path, steps: int, **options) -> Trainer:
 
 
 @pytest.mark.parametrize(
-    ("options", "count"),
-    [({"filters": 96}, 31_443_440), ({"filters": 104, "dequantization": "uniform"}, 32_324_408)],
+    ("changed", "count"),
+    [({}, 31_443_440), ({"filters": 104, "dequantization": "uniform"}, 32_324_408)],
     ids=["published", "uniform ablation"],
 )
-def test_the_published_sizes(options, count):
+def test_the_published_sizes(changed, count):
     """Ho et al. 2019 on CIFAR-10, and the model with uniform dequantization that they compare it with."""
+    recipe = yaml.safe_load((REPOSITORY / "configs" / "recipes" / "flowpp-cifar10.yaml").read_text())
     with torch.device("meta"):
-        model = FlowPlusPlus(CIFAR, blocks=10, components=32, **options)
+        model = FlowPlusPlus(CIFAR, **{**recipe["model"]["init_args"], **changed})
     assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+@pytest.mark.parametrize("recipe", ["flowpp-cifar10", "realnvp"])
+def test_recipes_are_accepted(cli, recipe):
+    """Over the preset, whose other settings stay."""
+    file = REPOSITORY / "configs" / "recipes" / f"{recipe}.yaml"
+    status, out, err = cli("fit", "--model", "flowpp", "--config", file, "--print_config")
+    assert status == 0, err
+    given, config = yaml.safe_load(file.read_text())["model"]["init_args"], yaml.safe_load(out)
+    assert {key: config["model"]["init_args"][key] for key in given} == given
+    assert config["trainer"]["gradient_clip_val"] == 1.0
+    assert config["trainer"]["callbacks"][0]["init_args"]["module"] == "density"
 
 
 def test_flow_and_dequantizer_are_densities():
