@@ -30,20 +30,30 @@ class Everything(SphinxDirective):
     required_arguments = 1
 
     def run(self):
-        """Entries of the package's classes and functions."""
+        """Entries of the package's classes, functions and constants."""
         (name,) = self.arguments
         package = importlib.import_module(name)
-        kinds = {each: "class" if isinstance(getattr(package, each), type) else "function" for each in package.__all__}
+        kinds = {each: _kind(getattr(package, each)) for each in package.__all__}
         entries = [f".. auto{kind}:: {name}.{each}\n" + "   :members:\n" * (kind == "class") for each, kind in kinds.items()]
         return self.parse_text_to_nodes("\n".join(["```{eval-rst}", f".. py:currentmodule:: {name}\n", *entries, "```"]))
 
 
+def _kind(value):
+    """Which of autodoc's directives documents it."""
+    return "class" if isinstance(value, type) else "function" if callable(value) else "data"
+
+
 def plain_formulas(app, what, name, obj, options, lines):
-    """A star or bar in a docstring is a product, a norm or ``*shape``, not markup; literals, doctests and blocks stay."""
-    doctest = False
+    """A star or bar in a docstring is a product, a norm or ``*shape``, not markup; literals, formulas and blocks stay."""
+    doctest, formula = False, None  # the column at which a display formula was announced
     for number, line in enumerate(lines):
+        column = len(line) - len(line.lstrip())
         doctest = bool(line.strip()) and (doctest or line.lstrip().startswith(">>>"))
-        if not doctest and not line.lstrip().startswith("| "):
+        if line.lstrip().startswith(".. math::"):
+            formula = column
+        elif line.strip() and formula is not None and column <= formula:
+            formula = None
+        if not doctest and formula is None and not line.lstrip().startswith("| "):
             parts = re.split(r"(``.*?``|:\w+:`.*?`)", line)
             lines[number] = "".join(part if part[:1] in ("`", ":") else re.sub(r"[*|]", r"\\\g<0>", part) for part in parts)
 

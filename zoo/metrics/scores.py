@@ -44,20 +44,20 @@ def score_codes(
 ) -> dict[str, float]:
     r"""Computes disentanglement scores of codes, by the protocol of the study: 10000 points, and 5000 test points.
 
-    ========================================= ====================================================
-    ``mig``                                   mutual information gap
-    ``sap``, ``sap_continuous``               separated attribute predictability: test accuracy of
-                                              classifiers (as in the study), squared correlation
-    ``modularity``, ``explicitness``          explicitness on the test points
-    ``dci_disentanglement``,                  informativeness is the accuracy on the test points
+    ========================================== ====================================================
+    ``mig``                                    mutual information gap
+    ``sap``, ``sap_continuous``                separated attribute predictability: test accuracy of
+                                               classifiers (as in the study), squared correlation
+    ``modularity``, ``explicitness``           explicitness on the test points
+    ``dci_disentanglement``,                   informativeness is the accuracy on the test points
     ``dci_completeness``,
     ``dci_informativeness``
-    ``irs``                                   interventional robustness score
-    ``gaussian_total_correlation``,           dependence between codes, without the factors; nats,
-    ``gaussian_wasserstein_correlation``,     except for the Wasserstein correlation
+    ``irs``                                    interventional robustness score
+    ``gaussian_total_correlation``,            dependence between codes, without the factors; nats,
+    ``gaussian_wasserstein_correlation``,      except for the Wasserstein correlation
     ``gaussian_wasserstein_correlation_norm``,
     ``mutual_information``
-    ========================================= ====================================================
+    ========================================== ====================================================
 
     Arguments:
         codes: The codes, an array or tensor with shape :math:`(N, D)`. Everything is computed on its device.
