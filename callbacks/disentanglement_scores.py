@@ -10,10 +10,10 @@ from torch import Tensor
 
 from callbacks.gallery import keep_picture
 from zoo.errors import ZooError
-from zoo.metrics.examination import ALL_SCORES, VOTE_SCORES, Examination, Sizes, can_render, examine, pick
+from zoo.metrics.examination import ALL_SCORES, VOTE_SCORES, Examination, Sizes, can_render, code_table, examine, pick
 from zoo.metrics.points import PointsMetric
 from zoo.metrics.scores import GROUPS, select
-from zoo.metrics.votes import CodeTable, seeded
+from zoo.metrics.votes import seeded
 from zoo.models.base import Autoencodes, GenerativeModule
 from zoo.pictures import heat_map
 from zoo.spec import Batch
@@ -34,8 +34,8 @@ class DisentanglementScores(Callback):
     Pictures in the run folder, anew at each scoring: ``information.png``, the mutual information of codes and factors in
     nats, and, where a DCI score is asked for, ``importance.png``.
 
-    The sizes bound the time. dSprites at 64x64 with a convolutional encoder: about 10 s a time on one core of a CPU by
-    default, 7 of them for DCI; without it, 3 s. The study's sizes are those of ``python -m zoo.evaluate``.
+    The sizes bound the time. dSprites at 64x64 with a convolutional encoder: 9 s a time on one core of a CPU by default,
+    2 s without DCI. The study's sizes are those of ``python -m zoo.evaluate``.
 
     Arguments:
         scores: Names or groups of :func:`zoo.metrics.score_codes`, and ``beta_vae_score`` and ``factor_vae_score`` for data
@@ -140,7 +140,7 @@ class DisentanglementScores(Callback):
     def _examine(self, trainer: Trainer, model: GenerativeModule, held_out: tuple[Tensor, Tensor] | None) -> Examination:
         table = None
         if held_out is None:
-            table = CodeTable(lambda x: model.encode(x.to(model.device)), trainer.datamodule)
+            table = code_table(lambda x: model.encode(x.to(model.device)), trainer.datamodule, model.device)
         return examine(self.scores, self.sizes, table, held_out, self.seed)
 
     def _draw(self, trainer: Trainer, model: LightningModule, examination: Examination) -> None:

@@ -84,7 +84,7 @@ def test_few_points_come_from_all_batches(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "scores"), [(Blocks, ["mig", "explicitness"]), (RenderedBlocks, ["dci", "beta_vae_score", "factor_vae_score"])]
+    ("data", "scores"), [(Blocks, ["mig", "explicitness"]), (RenderedBlocks, ["sap", "beta_vae_score", "factor_vae_score"])]
 )
 def test_training_is_the_same_with_and_without(tmp_path, data, scores):
     class Noisy(Autoencoder):

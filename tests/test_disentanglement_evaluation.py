@@ -105,19 +105,32 @@ def test_sampled_codes_have_names_of_their_own(cli, checkpoint):
     [
         (Blocks, ("--scores", "mig,migg"), "no score 'migg'. Did you mean mig?"),
         (Blocks, ("--scores", "factor_vae_score"), "blocks can't render chosen factors, as factor_vae_score need it"),
-        (Blocks, ("--points", 1), "--points 1: 2 or more"),
-        (Blocks, ("--repeats", 0), "--repeats 0: 1 or more"),
-        (Blocks, ("--representation", "median"), "--representation: invalid choice: 'median'"),
     ],
     indirect=["data"],
 )
-def test_wrong_words(cli, checkpoint, words, message):
+def test_scores_that_are_not_there(cli, checkpoint, words, message):
     status, _, err = cli("evaluate", "--ckpt", checkpoint, *words)
     assert status == 2
     assert message in err
     assert len(err.strip().splitlines()) <= 2
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--points", 1), "--points 1: 2 or more"),
+        (("--votes", 0), "--votes 0: 2 or more"),
+        (("--repeats", 0), "--repeats 0: 1 or more"),
+        (("--representation", "median"), "--representation: invalid choice: 'median'"),
+    ],
+)
+def test_wrong_words(cli, words, message):
+    status, _, err = cli("evaluate", "--ckpt", "none.ckpt", *words)
+    assert status == 2
+    assert message in err
+
+
+@pytest.mark.parametrize("data", [Blocks], indirect=True)
 def test_scores_can_be_left_out(cli, checkpoint):
     status, out, err = cli("evaluate", "--ckpt", checkpoint, "--scores", "none")
     assert status == 0, err

@@ -13,9 +13,9 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.examination import ALL_SCORES, VOTE_SCORES, Examination, Sizes, can_render, examine, pick
+from zoo.metrics.examination import ALL_SCORES, VOTE_SCORES, Examination, Sizes, can_render, code_table, examine, pick
 from zoo.metrics.scores import GROUPS, NEED_TEST_POINTS, select
-from zoo.metrics.votes import CodeTable, seeded
+from zoo.metrics.votes import seeded
 from zoo.models.base import Autoencodes, GenerativeModule, HasPosterior
 from zoo.pictures import heat_map
 
@@ -167,7 +167,7 @@ def disentanglement_report(
 
     table = held_out = None
     if can_render(data):
-        table = CodeTable(encode, data, cache_codes=None if representation == "mean" else False)
+        table = code_table(encode, data, model.device, cache_codes=None if representation == "mean" else False)
     else:
         held_out = _held_out(encode, data, options.repeats * (sizes.points + sizes.test_points), options.seed)
     seeds = range(options.seed, options.seed + options.repeats)

@@ -1,9 +1,9 @@
 """Every score of an encoder on data with known factors: points and votes drawn, scored, and what is undefined said."""
 
-__all__ = ["ALL_SCORES", "VOTE_SCORES", "Examination", "Sizes", "can_render", "examine", "pick"]
+__all__ = ["ALL_SCORES", "VOTE_SCORES", "Examination", "Sizes", "can_render", "code_table", "examine", "pick"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from zoo.metrics.beta_vae_score import beta_vae_score
 from zoo.metrics.factor_vae_score import factor_vae_score
 from zoo.metrics.scores import SCORES, PointScores
-from zoo.metrics.votes import CodeTable, draw_codes
+from zoo.metrics.votes import CodeTable, FactorData, draw_codes
 
 VOTE_SCORES = {"beta_vae_score": beta_vae_score, "factor_vae_score": factor_vae_score}
 ALL_SCORES = (*SCORES, *VOTE_SCORES)
@@ -57,6 +57,12 @@ def can_render(data: Any) -> bool:
     """Whether data render an observation of any factors (:class:`~zoo.metrics.FactorData`), as votes need it."""
 
     return all(hasattr(data, name) for name in ("render", "factor_sizes"))
+
+
+def code_table(encode: Callable[[Any], Any], data: FactorData, device: torch.device, **options: Any) -> CodeTable:
+    """A :class:`~zoo.metrics.CodeTable` whose batches suit the device: small ones stay in the cache of a CPU."""
+
+    return CodeTable(encode, data, encode_batch=64 if device.type == "cpu" else 1024, **options)
 
 
 def pick(examples: int, batches: float, wanted: int, generator: torch.Generator) -> Tensor:
