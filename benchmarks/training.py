@@ -1,0 +1,241 @@
+"""Training: our Trainer against a loop written by hand, and against pythae, in images per second.
+
+pythae is installed into a folder of its own, beside the pinned torch, and is no requirement of the zoo. From the root:
+
+    python -m pip install --no-deps --target build/pythae pythae==0.1.2 imageio
+    OMP_NUM_THREADS=1 PYTHONPATH=build/pythae python -m benchmarks.training
+
+Without pythae on the path, the first table alone is made. Data: 28x28 binary pixels drawn at random, batches of 100.
+
+First table: the Trainer with what every run of the command line has (metrics.csv, progress bar, guard), against ``for batch
+in loader: loss = objective(batch); backward; Adam step`` with the same model, batches and optimiser.
+
+Second table: pythae 0.1.2's own trainer on its own networks (784-512-16 and back, so many parameters in ours too) and loss
+(bce), against the VAE with the same networks, as a subclass that overrides ``build_encoder`` and ``build_decoder``; the IAF
+has 2 steps of two hidden layers of 128 in both, ours with a gate and a context in addition.
+
+Of each, training steps alone are timed, not what comes before the first. On the CPU it is the processor time of the
+process, which other work on the machine disturbs less, on a GPU the clock.
+
+Measured with torch 2.13 and pytorch-lightning 2.6.6 on a 2-core CPU with much other work beside, 1 thread; ``--steps 50``
+and ``--steps 40 --rounds 4``:
+
+    network                     Trainer     by hand   Trainer's time per image
+    mlp 512-512                    6386        7042   1.10x
+    mlp 64-64                     20980       27560   1.31x
+    conv                           1674        1631   0.97x
+
+    model                          zoo     by hand      pythae   zoo's speed   parameters: zoo, pythae
+    VAE                            9064       10507        7726   1.17x         829,232, 829,232
+    BetaVAE, beta 4                8947       10380        7863   1.14x         829,232, 829,232
+    VAE_IAF                        6383        6989        6429   0.99x         1,005,936, 874,864
+
+Other runs gave 0.97x to 1.12x for the first line and 1.37x for the second. The Trainer takes about 1 ms a batch of such a
+CPU, whatever the network: what is left is Lightning's own hooks. With these networks most of a step is matrix products,
+the same in all three columns of the second table: its "by hand" bounds what any frame could reach on one CPU thread.
+channels_last made convolutional VAEs 0.88 to 1.13 times as fast on this CPU, so it is not used; no GPU was measured.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import tempfile
+import time
+from functools import partial
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from torch import nn
+
+from callbacks import FiguresBar, NonFiniteGuard
+from datamodules.base import DataModule
+from datamodules.loader import Arrays
+from zoo.models import VAE
+from zoo.nets.mlp import mlp
+from zoo.schedules import KLSchedule
+from zoo.spec import DataSpec
+from zoo.tracking import MetricsCSV
+from zoo.training import quiet_lightning
+
+try:
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE as PythaeVAE
+    from pythae.models import VAE_IAF, BetaVAE, BetaVAEConfig, VAE_IAF_Config, VAEConfig
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+except ImportError:
+    BaseTrainer = None
+
+
+class Pixels(DataModule):
+    """As many examples as ``steps`` batches take."""
+
+    spec = DataSpec("pixels", (1, 28, 28), levels=2)
+
+    def __init__(self, steps: int, batch_size: int):
+        super().__init__(batch_size, seed=0)
+        self.size = steps * batch_size
+
+    def load(self) -> dict[str, Arrays]:
+        x = torch.randint(2, (self.size, *self.spec.shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        return {"train": Arrays(x)}
+
+
+class PythaeNetworks(VAE):
+    """The VAE with pythae's default networks: one hidden layer of 512 units each way."""
+
+    def build_encoder(self) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(self.spec.dims, self.hidden), nn.ReLU())
+
+    def build_decoder(self) -> nn.Module:
+        return mlp((self.latent_dim, self.hidden, self.spec.dims))
+
+
+class Clock(Callback):
+    """The time from the end of the first batch to the end of the last one."""
+
+    def __init__(self, device: str):
+        self.device, self.times = device, []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if batch_idx == 0:
+            self.times.append(now(self.device))
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        self.times.append(now(self.device))
+
+    @property
+    def seconds(self) -> float:
+        return self.times[1] - self.times[0]
+
+
+def now(device: str) -> float:
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def with_trainer(model: VAE, data: Pixels, device: str) -> float:
+    """Seconds of one epoch but its first step, as the command line trains."""
+    clock = Clock(device)
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(
+            accelerator="cpu" if device == "cpu" else "gpu",
+            devices=1,
+            max_epochs=1,
+            logger=MetricsCSV(folder),
+            callbacks=[NonFiniteGuard(), FiguresBar(), clock],
+            limit_val_batches=0,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        ).fit(model, data)
+    return clock.seconds
+
+
+def by_hand(model: VAE, data: Pixels, device: str) -> float:
+    """The same batches in the shortest loop."""
+    model = model.to(device).train()
+    data.setup()
+    data.splits["train"] = data.splits["train"].to(torch.device(device))
+    adam, start = model.configure_optimizers(), None
+    for batch in data.train_dataloader():
+        loss, _ = model.objective(batch)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        start = now(device) if start is None else start
+    return now(device) - start
+
+
+def with_pythae(model: nn.Module, data: Pixels, device: str) -> float:
+    """The same examples in pythae's ``BaseTrainer.train_step``, which is one epoch."""
+    data.setup()
+    x = data.splits["train"].x
+    with tempfile.TemporaryDirectory() as folder:
+        config = BaseTrainerConfig(
+            output_dir=folder,
+            num_epochs=1,
+            learning_rate=1e-3,
+            per_device_train_batch_size=data.batch_size,
+            no_cuda=device == "cpu",
+        )
+        trainer = BaseTrainer(model, BaseDataset(x.float(), torch.zeros(len(x))), training_config=config)
+        trainer.prepare_training()
+        start = now(device)
+        trainer.train_step(1)
+        return (now(device) - start) * (1 - data.batch_size / len(x))  # less one step, as in the others
+
+
+def rivals() -> dict[str, tuple]:
+    """What makes each of the second table's models: pythae's and ours."""
+    common = {"input_dim": (1, 28, 28), "latent_dim": 16, "reconstruction_loss": "bce"}
+    flow = {"steps": 2, "hidden": 128}
+    return {
+        "VAE": (lambda: PythaeVAE(VAEConfig(**common)), {}),
+        "BetaVAE, beta 4": (lambda: BetaVAE(BetaVAEConfig(**common, beta=4.0)), {"kl": KLSchedule(beta=4)}),
+        "VAE_IAF": (
+            lambda: VAE_IAF(VAE_IAF_Config(**common, n_made_blocks=2, n_hidden_in_made=2, hidden_size=128)),
+            {"posterior": "iaf", "posterior_options": flow},
+        ),
+    }
+
+
+def fastest(runs: dict, args: argparse.Namespace) -> dict[str, float]:
+    """Images per second of each run's fastest round; the rounds are made in turns."""
+    seconds = dict.fromkeys(runs, float("inf"))
+    for _ in range(args.rounds):
+        for name, (train, build) in runs.items():
+            torch.manual_seed(0)
+            with open(os.devnull, "w") as sink, contextlib.redirect_stderr(sink):
+                seconds[name] = min(seconds[name], train(build(), Pixels(args.steps, args.batch), args.device))
+    return {name: (args.steps - 1) * args.batch / value for name, value in seconds.items()}
+
+
+def parameters(model: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in model.parameters()):,}"
+
+
+def frame(args: argparse.Namespace) -> None:
+    """The first table."""
+    print("network                     Trainer     by hand   Trainer's time per image")
+    networks = {"mlp 512-512": ("mlp", 512), "mlp 64-64": ("mlp", 64), "conv": ("conv", 512)}
+    for name, (network, hidden) in networks.items():
+        build = partial(VAE, Pixels.spec, network, hidden=hidden)
+        speed = fastest({"with_trainer": (with_trainer, build), "by_hand": (by_hand, build)}, args)
+        ratio = speed["by_hand"] / speed["with_trainer"]
+        print(f"{name:24s} {speed['with_trainer']:10.0f}  {speed['by_hand']:10.0f}   {ratio:.2f}x", flush=True)
+
+
+def against_pythae(args: argparse.Namespace) -> None:
+    """The second table."""
+    print("model                          zoo     by hand      pythae   zoo's speed   parameters: zoo, pythae")
+    for name, (theirs, options) in rivals().items():
+        ours = partial(PythaeNetworks, Pixels.spec, "mlp", **options)
+        speed = fastest({"zoo": (with_trainer, ours), "hand": (by_hand, ours), "pythae": (with_pythae, theirs)}, args)
+        images = "  ".join(f"{speed[each]:10.0f}" for each in ("zoo", "hand", "pythae"))
+        columns = f"{images}   {speed['zoo'] / speed['pythae']:.2f}x"
+        print(f"{name:24s} {columns}         {parameters(ours())}, {parameters(theirs())}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=100, help="batches in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--table", nargs="+", default=["frame", "pythae"], choices=["frame", "pythae"])
+    args = parser.parse_args()
+    quiet_lightning()
+    logging.disable(logging.INFO)  # pythae's
+    print(f"batches of {args.batch}, {args.device}, {torch.get_num_threads()} thread(s); images/s")
+
+    if "frame" in args.table:
+        frame(args)
+    if "pythae" in args.table and BaseTrainer is not None:
+        against_pythae(args)
+
+
+if __name__ == "__main__":
+    main()
