@@ -175,7 +175,7 @@ def test_noise_stays_inside_the_cell(kind, levels, dtype):
 
 
 def test_bounds_are_in_their_order():
-    """Of a known distribution of two pixels: uniform < variational < importance-weighted < exact < entropy, by numbers."""
+    """Of a known distribution of two pixels: uniform < variational < importance-weighted < exact < -H."""
     levels, dims = 3, 2
     model = small_model(levels, dims, variational=True)
     x, y, weights = cells(levels, dims)
