@@ -254,6 +254,8 @@ def test_the_covariance_is_that_of_the_aggregate_posterior():
     torch.testing.assert_close(code_covariance(mean, scale), draws.T.cov(), rtol=0, atol=0.05)
     stddev = torch.rand(4, 3)
     torch.testing.assert_close(code_covariance(mean, stddev), code_covariance(mean, stddev.diag_embed()))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(code_covariance(mean.float(), scale.float()), code_covariance(mean, scale).float())
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,9 @@ class ELBOSurgery(Metric):
         """Both parts; nothing where no posterior was Gaussian."""
         if not len(self.z):
             return {}
-        z, mean, scale, kl = (dim_zero_cat(getattr(self, name)) for name in _STATES)
+        states = (dim_zero_cat(getattr(self, name)) for name in _STATES)
+        # Apple's GPUs have no double precision.
+        z, mean, scale, kl = (state.cpu() if state.device.type == "mps" else state for state in states)
         information = (_gaussians(mean, scale).log_prob(z) - log_aggregate(mean, scale, z)).mean()
         return {"mutual_information": information, "marginal_kl": kl.mean() - information}
 

@@ -17,16 +17,19 @@ __all__ = ["DIPVAE", "code_covariance"]
 def code_covariance(mean: Tensor, scale: Tensor | None = None) -> Tensor:
     """Cov(mu) over the batch, 1/B sum_i (mu_i - mu)(mu_i - mu)^T, plus the mean of the posteriors' own covariances: (d, d).
 
+    In the precision of ``mean`` whatever autocast says.
+
     Arguments:
         mean: Posterior means (B, d).
         scale: Standard deviations (B, d) or Cholesky factors (B, d, d) of the posteriors; Cov(mu) alone if not given.
     """
-    centred = mean - mean.mean(0)
-    covariance = centred.T @ centred / len(mean)
-    if scale is None:
-        return covariance
-    own = scale @ scale.mT if scale.dim() == 3 else scale.square().diag_embed()
-    return covariance + own.mean(0)
+    with torch.autocast(mean.device.type, enabled=False):
+        centred = mean - mean.mean(0)
+        covariance = centred.T @ centred / len(mean)
+        if scale is None:
+            return covariance
+        own = scale @ scale.mT if scale.dim() == 3 else scale.square().diag_embed()
+        return covariance + own.mean(0)
 
 
 class DIPVAE(VAE):
