@@ -1,6 +1,6 @@
 """Draws docs/pictures/theorem.png: dSprites by a disentangled and an entangled model of equal likelihood.
 
-Run from the root of the repository: ``python docs/pictures/theorem.py`` (2 minutes, nearly all for DCI).
+Run from the root of the repository: ``python docs/pictures/theorem.py`` (a minute of one core, nearly all for DCI).
 """
 
 from pathlib import Path
