@@ -4,7 +4,7 @@
     python results/compare.py dequantization --root FOLDER_WITH_MNIST
 
 The settings are the presets in configs/; a method is what it changes in them. Rows that the table holds are not computed
-again, so that an interrupted comparison goes on.
+again, so that an interrupted comparison goes on. ``--table`` prints it for docs/results.md.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 from typing import NamedTuple
 
 import torch
@@ -106,6 +107,26 @@ def row(comparison: Comparison, method: Method, seed: int, runs: Path, data: lis
     }
 
 
+def table(path: Path) -> str:
+    """The table in Markdown: means over seeds, with the standard deviation where there are several."""
+    rows = list(csv.DictReader(path.open()))
+    shown = [name for name in COMPARISONS[path.stem].measured if not name.endswith(("_error", "_samples", "_examples"))]
+    lines = [["method", "parameters", "seeds", *shown], ["---"] * (3 + len(shown))]
+    for method in COMPARISONS[path.stem].methods:
+        of_method = [each for each in rows if each["method"] == method.name]
+        if of_method:
+            columns = [[float(each[name]) for each in of_method] for name in shown]
+            lines.append([method.name, f"{int(of_method[0]['parameters']):,}", str(len(of_method)), *map(_spread, columns)])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _spread(values: list[float]) -> str:
+    digits = 3 if abs(mean(values)) < 10 else 2
+    if abs(mean(values)) < 1e-2:
+        return f"{max(values):.0e}"
+    return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
 def main() -> None:
     """Compute the missing rows, seed by seed, and write each as it is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,9 +134,13 @@ def main() -> None:
     parser.add_argument("--root", default="data", help="folder with MNIST's files, or where to download them")
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true", help="only print what is there, in Markdown")
     options = parser.parse_args()
     comparison = COMPARISONS[options.comparison]
     out = Path(__file__).resolve().with_name(f"{options.comparison}.csv")
+    if options.table:
+        print(table(out), end="")
+        return
     done = {(each["method"], int(each["seed"])) for each in csv.DictReader(out.open())} if out.exists() else set()
     for seed in options.seeds:
         for method in comparison.methods:

@@ -24,6 +24,7 @@ from zoo.training import quiet_lightning, spec_of
 __all__ = ["evaluate"]
 
 _ACTIVE = 0.01  # a unit is active if its posterior mean varies by more over the data (Burda et al. 2016, section 5.2)
+_ERROR = "_standard_error"  # the end of the name of a figure's standard error
 
 
 def evaluate(options: argparse.Namespace, rest: list[str]) -> None:
@@ -63,15 +64,24 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> None:
         "disentanglement": [each.to_dict() for each in scored],
     }
     print(f"{name} on {model.spec.name}, test split" + (f", {examples:,} examples" if examples else ""))
-    width = max(map(len, figures), default=0)
-    for metric, figure in figures.items():
-        print(f"  {metric:<{width}}  {figure:12.5g}")
+    print("\n".join(_lines(figures)))
     out = options.out or (run or Path(options.ckpt).parent) / "evaluation.json"
     for each in scored:
         print("\n".join(each.lines()))
         print("pictures:", *each.draw(model.spec.factor_names, out.parent / "pictures"))
     out.write_text(json.dumps(report, indent=2) + "\n")
     print(f"JSON: {out}")
+
+
+def _lines(figures: dict[str, float]) -> list[str]:
+    """A line for each figure, its standard error beside it where there is one."""
+    errors = {name: figures[f"{name}{_ERROR}"] for name in figures if f"{name}{_ERROR}" in figures}
+    shown = {name: figure for name, figure in figures.items() if not name.endswith(_ERROR)}
+    width = max(map(len, shown), default=0)
+    return [
+        f"  {name:<{width}}  {figure:12.6g}" + (f" ± {errors[name]:.2g}" if name in errors else "")
+        for name, figure in shown.items()
+    ]
 
 
 @torch.inference_mode()
@@ -91,7 +101,7 @@ def _likelihood(model: GenerativeModule, data: LightningDataModule, samples: int
             means.append(model.encode(x).cpu())
     nll = -torch.cat(log_p).double()
     error = (nll.std() / math.sqrt(seen)).item()
-    figures = {"test/nll": nll.mean().item(), "test/nll_standard_error": error}
+    figures = {"test/nll": nll.mean().item(), f"test/nll{_ERROR}": error}
     if model.spec.levels is not None:
         figures["test/nll_bits_per_dim"] = bits_per_dim(-nll.mean(), model.spec).item()
     if means:
