@@ -14,25 +14,28 @@ Second table: pythae 0.1.2's own trainer on its own networks (784-512-16 and bac
 (bce), against the VAE with the same networks, as a subclass that overrides ``build_encoder`` and ``build_decoder``; the IAF
 has 2 steps of two hidden layers of 128 in both, ours with a gate and a context in addition.
 
-Of each, training steps alone are timed, not what comes before the first. On the CPU it is the processor time of the
-process, which other work on the machine disturbs less, on a GPU the clock.
+Of each, training steps alone are timed, not what comes before the first. With one CPU thread it is the processor time of
+the process, which other work on the machine disturbs less; with several, and on a GPU, the clock.
 
-Measured with torch 2.13 and pytorch-lightning 2.6.6 on a 2-core CPU with much other work beside, 1 thread; ``--steps 50``
-and ``--steps 40 --rounds 4``:
+Measured with torch 2.13 and pytorch-lightning 2.6.6 on a 2-core CPU with nothing else running, ``--steps 100 --rounds 4``:
 
-    network                     Trainer     by hand   Trainer's time per image
-    mlp 512-512                    6386        7042   1.10x
-    mlp 64-64                     20980       27560   1.31x
-    conv                           1674        1631   0.97x
+    2 threads                   Trainer     by hand   Trainer's time per image
+    mlp 512-512                    8995        9859   1.10x
+    mlp 64-64                     22801       37469   1.64x
+    conv                           2857        3011   1.05x
 
-    model                          zoo     by hand      pythae   zoo's speed   parameters: zoo, pythae
-    VAE                            9064       10507        7726   1.17x         829,232, 829,232
-    BetaVAE, beta 4                8947       10380        7863   1.14x         829,232, 829,232
-    VAE_IAF                        6383        6989        6429   0.99x         1,005,936, 874,864
+    1 thread                       zoo     by hand      pythae   zoo's speed   parameters: zoo, pythae
+    VAE                           9811       11088        8551   1.15x         829,232, 829,232
+    BetaVAE, beta 4              10028       11450        8988   1.12x         829,232, 829,232
+    VAE_IAF                       7687        8554        7307   1.05x         1,005,936, 874,864
 
-Other runs gave 0.97x to 1.12x for the first line and 1.37x for the second. The Trainer takes about 1 ms a batch of such a
-CPU, whatever the network: what is left is Lightning's own hooks. With these networks most of a step is matrix products,
-the same in all three columns of the second table: its "by hand" bounds what any frame could reach on one CPU thread.
+    2 threads
+    VAE                          10950       15736       10222   1.07x         829,232, 829,232
+    BetaVAE, beta 4              10724       12002        9918   1.08x         829,232, 829,232
+    VAE_IAF                       7347        8387        8429   0.87x         1,005,936, 874,864
+
+The Trainer takes about 1 ms a batch of such a CPU, whatever the network: what is left is Lightning's own hooks. With these
+networks most of a step is matrix products, the same in all three columns: "by hand" bounds what any frame could reach.
 channels_last made convolutional VAEs 0.88 to 1.13 times as fast on this CPU, so it is not used; no GPU was measured.
 """
 
@@ -110,10 +113,9 @@ class Clock(Callback):
 
 
 def now(device: str) -> float:
-    if device == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.process_time() if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def with_trainer(model: VAE, data: Pixels, device: str) -> float:
