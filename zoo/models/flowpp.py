@@ -135,7 +135,7 @@ class FlowPlusPlus(GenerativeModule):
         """Before training, set what starts from data from rank 0's first batch; the batches of training stay as they are."""
         if stage != "fit" or self.trainer.datamodule is None or self.density.initialised:
             return
-        self.density.to(self.device)  # Lightning does it too, later
+        self.to(self.trainer.strategy.root_device)  # Lightning does it later, but GPUs exchange only what they hold
         x = None
         if self.global_rank == 0:
             with torch.random.fork_rng(self._devices):
@@ -192,12 +192,15 @@ class FlowPlusPlus(GenerativeModule):
         schedule = LambdaLR(adam, lambda batches: min(1.0, (batches + 1) / max(1, self.warmup)))
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    @torch.no_grad()
     def importance_weighted(self, x: Tensor, samples: int) -> Bound:
         """The importance-weighted bound on log P(x) with exactly ``samples`` draws of u, per example, with its error.
 
-        Without dequantization there is nothing to draw: log p(x), and error 0.
+        Of continuous images there is nothing to draw: log p(x), and error 0. ZooError for levels without dequantization.
         """
-        if not self.density.dequantizer.bound:
+        if self.likelihood is None:
+            raise ZooError("levels without dequantization have a density at points, not a likelihood: train with noise")
+        if self.likelihood == "exact":
             log_p, _ = self.density(x)
             return Bound(log_p, torch.zeros_like(log_p))
 
@@ -207,7 +210,6 @@ class FlowPlusPlus(GenerativeModule):
 
         return importance_weighted_bound(log_weights, samples, max(1, _PER_CALL // x.numel()))
 
-    @torch.no_grad()
     def log_likelihood(self, x: Tensor, samples: int = 1) -> Tensor:
         """The same without the error: nats, (B,)."""
         return self.importance_weighted(x, samples).log_p
