@@ -79,7 +79,7 @@ class GatedAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int = 4, dropout: float = 0.0, attention: bool = True):
         super().__init__()
-        if attention and channels % heads:
+        if attention and (heads < 1 or channels % heads):
             raise ZooError(f"{channels} filters and {heads} heads: give a number of filters that is a multiple of heads")
         self.heads, self.attention = heads, attention
         self.first = _scaled(nn.Linear(channels, 3 * channels))
@@ -107,7 +107,8 @@ class GatedAttentionNet(nn.Module):
     References: Ho et al., Flow++, 2019, arXiv:1902.00275.
 
     Raises:
-        ZooError: if ``filters`` isn't a multiple of ``heads``, or if there are context channels and no context is given.
+        ZooError: if ``filters`` isn't a positive multiple of ``heads``, or if there are context channels and no context is
+            given.
 
     Arguments:
         channels, outputs: Channels in and out.
@@ -138,6 +139,8 @@ class GatedAttentionNet(nn.Module):
         dropout: float = 0.2,
     ):
         super().__init__()
+        if filters < 1 or blocks < 0:
+            raise ZooError(f"{filters} filters and {blocks} blocks: give 1 or more filters, and 0 or more blocks")
         self.context_channels = context_channels
         self.position = nn.Parameter(0.01 * torch.randn(*size, filters))
         self.first = _scaled(_Conv(channels, filters))

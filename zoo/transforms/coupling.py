@@ -74,8 +74,8 @@ class Coupling(Transform):
     Units: nats.
 
     Raises:
-        ZooError: if ``kind`` is none of these, if ``filters`` isn't a multiple of ``heads``, or if there are context
-            channels and no context is given.
+        ZooError: if ``kind`` is none of these, if there are no components, if ``filters`` isn't a multiple of ``heads``, or
+            if there are context channels and no context is given.
 
     References:
         | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019), section 3.2
@@ -112,6 +112,8 @@ class Coupling(Transform):
         super().__init__()
         if kind not in MAPS:
             raise ZooError(f"coupling={kind!r}: give one of {', '.join(MAPS)}")
+        if components < 1:
+            raise ZooError(f"components={components}: give 1 or more")
         self.map, self.changed, self.missing = MAPS[kind](components), changed, max(changed[2] - given[2], 0)
         size = (given[1], given[2] + self.missing)
         self.net = GatedAttentionNet(given[0], changed[0] * (2 + sum(self.map.sizes)), size, **network)

@@ -124,8 +124,9 @@ class ImageFlow(Transform):
     Shapes: x (B, C, H, W), z (B, \*latent_shape), context (B, c, H, W), log_det (B,). Units: nats.
 
     Raises:
-        ZooError: if an option is none of those named, if ``filters`` isn't a multiple of ``heads``, if the images are a
-            single number, or if there are context channels and no context is given.
+        ZooError: if an option is none of those named, if ``couplings`` aren't three numbers from 0, if ``filters`` isn't a
+            multiple of ``heads``, if the images are a single number, or if there are context channels and no context is
+            given.
 
     References:
         | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019)
@@ -177,6 +178,8 @@ class ImageFlow(Transform):
         super().__init__()
         if split not in ("columns", "checkerboard"):
             raise ZooError(f"split={split!r}: give 'columns' or 'checkerboard'")
+        if len(couplings) != 3 or min(couplings) < 0:
+            raise ZooError(f"couplings={tuple(couplings)}: give three numbers of steps, each 0 or more")
         network = {"filters": filters, "blocks": blocks, "attention": attention, "heads": heads, "dropout": dropout}
         options = {"kind": coupling, "components": components, **network}
 
