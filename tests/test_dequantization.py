@@ -174,15 +174,15 @@ def test_noise_stays_inside_the_cell(kind, levels, dtype):
     assert (dequantizer(extreme)[0] < levels).all()
 
 
-def test_bounds_are_in_their_order():
-    """Of a known distribution of two pixels: uniform < variational < importance-weighted < exact < -H."""
-    levels, dims = 3, 2
+@pytest.mark.parametrize(("levels", "dims"), [(5, 1), (3, 2)])
+def test_bounds_are_in_their_order(levels, dims):
+    """Of a known distribution of one or two pixels: uniform < variational < importance-weighted < exact < -H."""
     model = small_model(levels, dims, variational=True)
     x, y, weights = cells(levels, dims)
     p = torch.rand(len(x)).pow(2)
     p = p / p.sum()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(250):  # both parts together, each x as often as it is probable
+    optimizer = torch.optim.Adam(model.parameters(), 2e-2)
+    for _ in range(150):  # both parts together, each x as often as it is probable
         drawn = x[torch.multinomial(p, 128, replacement=True)]
         log_p, log_q = model(drawn)
         loss = (log_q - log_p).mean()
@@ -193,7 +193,7 @@ def test_bounds_are_in_their_order():
     with torch.no_grad():
         exact = log_cell_integrals(model, levels, dims)
         log_p = model.log_density(y.flatten(0, 1)).view(len(x), -1)
-        uniform = (log_p * weights).sum(1)  # E_u[log p(x + u)], u ~ U[0, 1)^2, by quadrature
+        uniform = (log_p * weights).sum(1)  # E_u[log p(x + u)], u ~ U[0, 1)^D, by quadrature
 
         def log_weights(k: int) -> Tensor:
             log_p, log_q = model(x.repeat(k, 1, 1, 1))
