@@ -122,8 +122,6 @@ def table(path: Path) -> str:
 
 def _spread(values: list[float]) -> str:
     digits = 3 if abs(mean(values)) < 10 else 2
-    if abs(mean(values)) < 1e-2:
-        return f"{max(values):.0e}"
     return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
@@ -148,7 +146,7 @@ def main() -> None:
                 continue
             found = row(comparison, method, seed, options.runs, ["--data.root", options.root])
             with out.open("a", newline="") as file:
-                writer = csv.DictWriter(file, found)
+                writer = csv.DictWriter(file, found, lineterminator="\n")
                 if file.tell() == 0:
                     writer.writeheader()
                 writer.writerow(found)
