@@ -7,6 +7,7 @@ _HOME = {
     "DisentanglementScores": "disentanglement_scores",
     "ExponentialMovingAverage": "ema",
     "FiguresBar": "figures_bar",
+    "FinalValidation": "final_validation",
     "Interpolations": "latents",
     "LatentTraversals": "latents",
     "NonFiniteGuard": "non_finite_guard",

@@ -46,9 +46,12 @@ class DisentanglementScores(Callback):
         votes: Votes that the beta-VAE and FactorVAE scores are fitted on.
         eval_votes: Fresh votes on which they are tested.
         heat_maps: Whether to draw the pictures.
+        where_possible: For data without factors and a model without ``encode`` do nothing, instead of raising an error: in a
+            preset that is to train on any data.
         seed: Seed of the points and votes.
 
-    Raises: ZooError for a score that is none, a size below 1, a model without ``encode``, and data without factors.
+    Raises: ZooError for a score that is none, a size below 1, and votes of data that can't render; for a model without
+        ``encode`` and data without factors unless ``where_possible``.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class DisentanglementScores(Callback):
         votes: int = 200,
         eval_votes: int = 100,
         heat_maps: bool = True,
+        where_possible: bool = False,
         seed: int = 0,
     ):
         for name in ("every_n_validations", "points", "test_points", "votes", "eval_votes"):
@@ -71,6 +75,7 @@ class DisentanglementScores(Callback):
             raise ZooError(str(error)) from None
         self.sizes = Sizes(points, test_points, votes, eval_votes)
         self.every_n_validations, self.heat_maps, self.seed = every_n_validations, heat_maps, seed
+        self.where_possible = where_possible
         self.validations = 0
         self._due = False
         self._held_out: _HeldOut | None = None
@@ -85,11 +90,16 @@ class DisentanglementScores(Callback):
 
     def setup(self, trainer: Trainer, pl_module: GenerativeModule, stage: str) -> None:
         """Refuse what can't be scored, before training starts."""
-        name = f"{type(self).__name__}:"
+        name, reason = f"{type(self).__name__}:", None
         if not isinstance(pl_module, Autoencodes):
-            raise ZooError(f"{name} {type(pl_module).__name__} has no encode(x) whose codes could be scored; leave it out.")
-        if not pl_module.spec.factor_names:
-            raise ZooError(f"{name} {pl_module.spec.name} has no ground-truth factors; leave it out, or use dsprites.")
+            reason = f"{type(pl_module).__name__} has no encode(x) whose codes could be scored"
+        elif not pl_module.spec.factor_names:
+            reason = f"{pl_module.spec.name} has no ground-truth factors"
+        self._idle = reason is not None and self.where_possible
+        if self._idle:
+            return
+        if reason is not None:
+            raise ZooError(f"{name} {reason}; leave it out, or set where_possible: true.")
         self._renders = can_render(trainer.datamodule)
         votes = [score for score in self.scores if score in VOTE_SCORES]
         if votes and not self._renders:
@@ -98,7 +108,7 @@ class DisentanglementScores(Callback):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: GenerativeModule) -> None:
         """Whether it is time."""
         self._due, self._held_out = False, None
-        if not trainer.sanity_checking:
+        if not (trainer.sanity_checking or self._idle):
             self._due = self.validations % self.every_n_validations == 0
             self.validations += 1
         if self._due and not self._renders:

@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
+from zoo.models.base import Autoencodes
 from zoo.pictures import save_gif
 from zoo.spec import Batch
 
-__all__ = ["Gallery", "keep_picture"]
+__all__ = ["Gallery", "decoded", "keep_picture"]
 
 
 class Gallery(Callback):
@@ -64,6 +66,11 @@ class Gallery(Callback):
             return
         self._drawn_at = trainer.global_step
         keep_picture(trainer, self.name, image)
+
+
+def decoded(model: Autoencodes, z: Tensor) -> Tensor:
+    """Latents (B, d) as pictures show them: the model's ``shades(z)`` if it has any, or else ``decode(z)``."""
+    return getattr(model, "shades", model.decode)(z)
 
 
 def keep_picture(trainer: Trainer, name: str, image: Image.Image | list[Image.Image]) -> None:

@@ -5,7 +5,7 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from callbacks.gallery import Gallery
+from callbacks.gallery import Gallery, decoded
 from zoo.models.base import Autoencodes, GenerativeModule
 from zoo.pictures import picture
 
@@ -18,7 +18,8 @@ class LatentTraversals(Gallery):
     Arguments:
         columns: Steps of each traversal.
         reach: How far from 0, in standard deviations of a standard normal prior.
-        latents: At most so many rows, those whose means vary most over the held-out examples, most first.
+        latents: At most so many rows, those whose means vary most over the held-out examples, in their order: where all are
+            shown, row d moves latent d, as in the heat maps of the scores.
         name: The file's and the logged image's name.
     """
 
@@ -32,7 +33,7 @@ class LatentTraversals(Gallery):
             return None
         z = model.encode(self.held_out.x.to(model.device))  # (B, d)
         moved = traversals(z, 1, self.columns, self.reach, self.latents).flatten(0, 2)
-        return picture(model.decode(moved), model.spec, columns=self.columns)
+        return picture(decoded(model, moved), model.spec, columns=self.columns)
 
 
 class AnimatedTraversals(Gallery):
@@ -44,7 +45,8 @@ class AnimatedTraversals(Gallery):
         examples: Held-out images, the columns.
         steps: Steps from one end to the other.
         reach: How far from 0, in standard deviations of a standard normal prior.
-        latents: At most so many rows, those whose means vary most over the held-out examples, most first.
+        latents: At most so many rows, those whose means vary most over the held-out examples, in their order: where all are
+            shown, row d moves latent d, as in the heat maps of the scores.
         name: The file's and the logged animation's name.
     """
 
@@ -61,7 +63,7 @@ class AnimatedTraversals(Gallery):
         z = model.encode(self.held_out.x.to(model.device))
         moved = traversals(z, self.examples, self.steps, self.reach, self.latents)  # (rows, n, steps, d)
         there = [
-            picture(model.decode(frame.flatten(0, 1)), model.spec, columns=moved.shape[1]) for frame in moved.unbind(2)
+            picture(decoded(model, frame.flatten(0, 1)), model.spec, columns=moved.shape[1]) for frame in moved.unbind(2)
         ]
         return there + there[-2:0:-1]
 
@@ -69,9 +71,9 @@ class AnimatedTraversals(Gallery):
 def traversals(z: Tensor, examples: int, steps: int, reach: float, latents: int) -> Tensor:
     """The first latents of z (B, d), each with one entry moved from -reach to reach: (rows, examples, steps, d).
 
-    A row is the entry that it moves: those that vary most over B, most first, at most ``latents`` of them.
+    A row is the entry that it moves: those that vary most over B, at most ``latents`` of them, in their order.
     """
-    rows = z.var(0).argsort(descending=True)[:latents]
+    rows = z.var(0).argsort(descending=True)[:latents].sort().values
     moved = z[:examples, None].repeat(len(rows), 1, steps, 1)
     moved[torch.arange(len(rows)), :, :, rows] = torch.linspace(-reach, reach, steps, device=z.device, dtype=z.dtype)
     return moved
@@ -98,4 +100,4 @@ class Interpolations(Gallery):
         pairs = len(z) // 2
         start, end = z[:pairs, None], z[pairs : 2 * pairs, None]  # (pairs, 1, d)
         weight = torch.linspace(0, 1, self.columns, device=z.device, dtype=z.dtype)[:, None]
-        return picture(model.decode(torch.lerp(start, end, weight).flatten(0, 1)), model.spec, columns=self.columns)
+        return picture(decoded(model, torch.lerp(start, end, weight).flatten(0, 1)), model.spec, columns=self.columns)

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from pytorch_lightning import Trainer
 
-from callbacks.gallery import Gallery
+from callbacks.gallery import Gallery, decoded
 from zoo.models.base import Autoencodes, GenerativeModule
 from zoo.pictures import picture
 
@@ -30,6 +30,6 @@ class Reconstructions(Gallery):
         if self.held_out is None or not model.spec.is_image or not isinstance(model, Autoencodes):
             return None
         x = self.held_out.x[: self.n].to(model.device)
-        pairs = zip(x.split(self.columns), model.decode(model.encode(x)).split(self.columns), strict=True)
+        pairs = zip(x.split(self.columns), decoded(model, model.encode(x)).split(self.columns), strict=True)
         rows = [row for pair in pairs for row in pair]
         return picture(torch.cat(rows), model.spec, columns=min(self.columns, len(x)))

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from PIL import Image
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
@@ -13,6 +13,7 @@ import zoo
 from callbacks import (
     ExponentialMovingAverage,
     FiguresBar,
+    FinalValidation,
     Interpolations,
     LatentTraversals,
     NonFiniteGuard,
@@ -288,3 +289,31 @@ def test_bar_knows_how_long_training_is(tmp_path, options, total):
     data, bar = Digits(), FiguresBar()
     fit(Autoencoder(data.spec), data, tmp_path, bar, limit_val_batches=0, **options)
     assert bar._bar.total == bar._bar.n == total
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "expected"),
+    [
+        (Autoencoder, {"steps": 5, "val_check_interval": 1000, "check_val_every_n_epoch": None}, [5]),
+        (Autoencoder, {"steps": 5, "val_check_interval": 2, "check_val_every_n_epoch": None}, [2, 4, 5]),
+        (Autoencoder, {"steps": 6, "val_check_interval": 3, "check_val_every_n_epoch": None}, [3, 6]),
+        (Autoencoder, {"steps": 5, "check_val_every_n_epoch": 10}, [5]),
+        (Autoencoder, {"steps": -1, "max_epochs": 5, "check_val_every_n_epoch": 2}, [6, 12, 15]),
+        (Autoencoder, {"steps": -1, "max_epochs": 2, "check_val_every_n_epoch": 2}, [6]),
+        (Autoencoder, {"steps": 5, "limit_val_batches": 0}, []),
+        (GAN, {"steps": 2, "check_val_every_n_epoch": 10}, [2]),
+    ],
+)
+def test_what_training_ends_with_is_validated_once(tmp_path, model, options, expected):
+    """Three batches are an epoch; the GAN steps its optimisers by itself."""
+    validated = []
+
+    class Seen(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            if not trainer.sanity_checking:
+                validated.append(trainer.global_step)
+
+    data = Digits(batch_size=512)
+    trainer = fit(model(data.spec), data, tmp_path, FinalValidation(), Seen(), **options)
+    assert validated == expected
+    assert trainer.global_step == max([*expected, options["steps"]])

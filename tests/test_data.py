@@ -149,6 +149,16 @@ def test_dsprites_splits_are_disjoint_and_a_small_one_lies_within_the_whole():
     assert all(small[name] < large[name] for name in small)
 
 
+def test_the_first_dsprites_that_are_validated_are_a_fair_sample():
+    """Pictures are of the first batch, and a Trainer may be told to stop after a few."""
+    data = DSprites(size=5000, resolution=8)
+    data.setup()
+    for split in ("val", "test"):
+        factors = data.splits[split].factors[:64].double()
+        middle = (torch.tensor(data.factor_sizes) - 1) / 2
+        assert ((factors.mean(0) - middle) / (middle + 0.5)).abs().max() < 4 / (3 * 64) ** 0.5
+
+
 def test_dsprites_factors_are_uniform_and_seeded():
     data = DSprites(size=10)
     one, two = (data.sample_factors(20_000, torch.Generator().manual_seed(0)) for _ in range(2))

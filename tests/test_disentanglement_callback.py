@@ -175,6 +175,16 @@ def test_what_cannot_be_scored_is_refused_before_training(tmp_path, data, model,
     assert len(str(error.value).splitlines()) <= 2
 
 
+@pytest.mark.parametrize(("data", "model"), [(Digits, Autoencoder), (RenderedBlocks, GAN)])
+def test_a_preset_for_any_data_scores_where_that_is_possible(tmp_path, data, model):
+    seen = Seen()
+    train(data(), tmp_path, DisentanglementScores(["mig"], where_possible=True, **FEW), seen, model=model)
+    assert len(seen.figures) == 2
+    assert not any("val/mig" in figures or "val/disentanglement_seconds" in figures for figures in seen.figures)
+    train(RenderedBlocks(), tmp_path, DisentanglementScores(["mig"], where_possible=True, **FEW), seen)
+    assert "val/mig" in seen.figures[-1]
+
+
 def test_wrong_options_are_refused():
     with pytest.raises(ZooError, match=r"no score 'migg'. Did you mean mig\?"):
         DisentanglementScores(["migg"])

@@ -48,12 +48,15 @@ def test_all_scores_of_data_that_render(cli, checkpoint):
     table = CodeTable(model.encode, data)
     codes, factors = draw_codes(table, data, 300, seed=4)
     expected = score_codes(codes[:200], factors[:200], codes[200:], factors[200:])
-    expected["factor_vae_score"] = factor_vae_score(table, data, votes=40, eval_votes=20, seed=4)["eval_accuracy"]
+    votes = {"votes": 40, "eval_votes": 20, "variance_points": 200, "seed": 4}
+    expected["factor_vae_score"] = factor_vae_score(table, data, **votes)["eval_accuracy"]
+    assert "test/index_code_information" in report["metrics"], "of the test split, beside the codes' own"
     for name, score in expected.items():
         assert report["metrics"][f"test/{name}"] == pytest.approx(score, abs=1e-9), name
     assert re.search(rf"  mig +{expected['mig']:.3f} \(200 points\)", out)
     assert re.search(rf"  sap +{expected['sap']:.3f} \(200 points \+ 100 test points\)", out)
     assert re.search(r"  beta_vae_score +\d\.\d{3} \(40 votes \+ 20 fresh ones\)", out)
+    assert re.search(r"  factor_vae_score +\d\.\d{3} \(40 votes \+ 20 fresh ones, 200 points\)", out)
     for kind in ("information", "importance"):
         path = checkpoint.parents[1] / f"pictures/evaluation_{kind}_mean.png"
         assert str(path) in out and min(Image.open(path).size) > 150

@@ -11,6 +11,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 from zoo.distributions.posteriors import SampledPosterior
 from zoo.distributions.priors import PRIORS
 from zoo.metrics.elbo_surgery import ELBOSurgery, log_aggregate
+from zoo.metrics.examination import ALL_SCORES
 from zoo.models import VAE
 from zoo.spec import DataSpec
 
@@ -79,7 +80,7 @@ def test_the_metric_estimates_the_integrals(d, full):
     information, marginal = by_quadrature(*finite(d, full))
     found = surgery.compute()
     # log q(z|x) - log q(z) varies by less than 1 nat, so that 4,000 draws leave 0.016: three and a half times that
-    assert found["mutual_information"].item() == pytest.approx(information, abs=0.055)
+    assert found["index_code_information"].item() == pytest.approx(information, abs=0.055)
     assert found["marginal_kl"].item() == pytest.approx(marginal, abs=0.055)
 
 
@@ -97,7 +98,7 @@ def test_information_of_points_far_apart_is_the_logarithm_of_their_number():
     surgery = ELBOSurgery()
     x = 100 * torch.arange(50.0).unsqueeze(1)
     surgery.update(x, lambda x: SampledPosterior(gaussians(x, torch.ones_like(x))), PRIORS["normal"](1)())
-    assert surgery.compute()["mutual_information"].item() == pytest.approx(math.log(50), abs=1e-9)
+    assert surgery.compute()["index_code_information"].item() == pytest.approx(math.log(50), abs=1e-9)
 
 
 def test_points_are_spread_and_bounded():
@@ -138,9 +139,14 @@ def test_a_vae_logs_all_three(posterior, prior, tmp_path):
 
     for stage, run in (("val", trainer.validate), ("test", trainer.test)):
         (figures,) = run(model, Double(VECTORS), verbose=False)
-        parts = [figures.get(f"{stage}/{name}") for name in ("mutual_information", "marginal_kl")]
+        parts = [figures.get(f"{stage}/{name}") for name in ("index_code_information", "marginal_kl")]
         if posterior == "planar":
             assert parts == [None, None]
         else:
             assert sum(parts) == pytest.approx(figures[f"{stage}/kl"], abs=1e-6 if prior == "normal" else 1)
             assert 0 <= parts[0] <= math.log(48) + 0.5
+
+
+def test_its_figures_are_no_scores_names():
+    """Both are logged of one model, under ``val/`` and ``test/``."""
+    assert not {"index_code_information", "marginal_kl"} & set(ALL_SCORES)

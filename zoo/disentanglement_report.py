@@ -49,7 +49,8 @@ class DisentanglementReport:
     @property
     def undefined(self) -> dict[str, str]:
         """Each other score with the reason."""
-        reasons = dict.fromkeys(self.draws[0].scores.keys() - self.scores, "infinite, as codes depend on each other")
+        infinite = [name for name in self.draws[0].scores if name not in self.scores]
+        reasons = dict.fromkeys(infinite, "infinite, as codes depend on each other")
         return reasons | {name: reason for draw in self.draws for name, reason in draw.undefined.items()}
 
     @property
@@ -105,6 +106,7 @@ class DisentanglementReport:
     def _made_of(self, name: str) -> str:
         if name in VOTE_SCORES:
             made = f"{self.sizes.votes:,} votes + {self.sizes.eval_votes:,} fresh ones"
+            made += f", {self.sizes.points:,} points" if name == "factor_vae_score" else ""
         else:
             points, test_points = self._points
             made = f"{points:,} points" + (f" + {test_points:,} test points" if name in NEED_TEST_POINTS else "")

@@ -15,7 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from callbacks import FiguresBar, NonFiniteGuard
+from callbacks import FiguresBar, FinalValidation, NonFiniteGuard
 from zoo import registry
 from zoo.checkpoints import require_same_model
 from zoo.cli import Command, expand
@@ -190,6 +190,7 @@ class ZooCLI(LightningCLI):
         given, own = config["callbacks"] or [], []
         if not any(isinstance(callback, NonFiniteGuard) for callback in given):
             own.append(NonFiniteGuard())
+        own.append(FinalValidation())
         if config["enable_progress_bar"] is not False and not any(isinstance(callback, ProgressBar) for callback in given):
             own.append(FiguresBar())
         if config["enable_checkpointing"] is not False and not any(isinstance(each, ModelCheckpoint) for each in given):
@@ -268,5 +269,6 @@ def quiet_lightning() -> None:
         ".*GPU available but not used.*",
         "Checkpoint directory .*",
         ".*find the monitored key.*",
+        "You have overridden `transfer_batch_to_device`.*",
     ):
         warnings.filterwarnings("ignore", message=message)

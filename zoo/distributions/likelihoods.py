@@ -45,6 +45,10 @@ class Likelihood(nn.Module):
         """The mean of p(x|z) in data space, levels rounded: raw (B, outputs, *shape) -> (B, *shape)."""
         raise NotImplementedError
 
+    def shades(self, raw: Tensor) -> Tensor:
+        """The same for pictures: floats between levels where these are so few that rounding would hide the mean."""
+        return self.mean(raw)
+
     def sample(self, raw: Tensor) -> Tensor:
         """A draw of p(x|z) in data space: raw (B, outputs, *shape) -> (B, *shape)."""
         raise NotImplementedError
@@ -74,6 +78,10 @@ class Bernoulli(Likelihood):
     def mean(self, raw: Tensor) -> Tensor:
         """The nearest level to the probability."""
         return self._levels(raw[:, 0].float().sigmoid())
+
+    def shades(self, raw: Tensor) -> Tensor:
+        """The probability, on the scale of the levels."""
+        return raw[:, 0].float().sigmoid() * ((self.spec.levels or 2) - 1)
 
     def sample(self, raw: Tensor) -> Tensor:
         """0 or 1; for grey levels the mean, since the Bernoulli of a grey level is no distribution of it."""

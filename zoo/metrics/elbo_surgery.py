@@ -51,7 +51,7 @@ class ELBOSurgery(Metric):
     .. math:: \frac{1}{N} \sum_n KL(q(z \mid x_n) \Vert p(z)) = I_q[x, z] + KL(q(z) \Vert p(z))
         \qquad q(z) = \frac{1}{N} \sum_n q(z \mid x_n)
 
-    Keys: ``mutual_information``, the mean of :math:`\log q(z_n|x_n) - \log q(z_n)` over one draw
+    Keys: ``index_code_information``, the mean of :math:`\log q(z_n|x_n) - \log q(z_n)` over one draw
     :math:`z_n \sim q(z|x_n)` for each point, and ``marginal_kl``, the mean KL of the points less that. The information
     that N points can show is at most log N.
 
@@ -115,7 +115,7 @@ class ELBOSurgery(Metric):
         # Apple's GPUs have no double precision.
         z, mean, scale, kl = (state.cpu() if state.device.type == "mps" else state for state in states)
         information = (_gaussians(mean, scale).log_prob(z) - log_aggregate(mean, scale, z)).mean()
-        return {"mutual_information": information, "marginal_kl": kl.mean() - information}
+        return {"index_code_information": information, "marginal_kl": kl.mean() - information}
 
 
 def _gaussians(mean: Tensor, scale: Tensor) -> Distribution:

@@ -25,7 +25,8 @@ class Sizes:
     """How much the scores are computed from, by default as much as in the study.
 
     Arguments:
-        points: Points for all scores but the two that vote; classifiers are fitted on them.
+        points: Points for all scores but the two that vote; classifiers are fitted on them. For the FactorVAE score as many
+            give the codes' variances.
         test_points: Fresh points on which classifiers are tested.
         votes: Votes that the beta-VAE and FactorVAE scores are fitted on.
         eval_votes: Fresh votes on which they are tested.
@@ -112,6 +113,8 @@ def examine(
         try:
             if name in VOTE_SCORES:
                 votes = {"votes": sizes.votes, "eval_votes": sizes.eval_votes, "batch_size": sizes.batch_size}
+                if name == "factor_vae_score":
+                    votes["variance_points"] = sizes.points
                 scores[name] = VOTE_SCORES[name](table, table.data, seed=seed, progress=progress, **votes)["eval_accuracy"]
             else:
                 scores[name] = points.compute(name)

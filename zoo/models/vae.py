@@ -39,7 +39,7 @@ class VAE(GenerativeModule):
     that differs in one part overrides one ``build_...`` method, one that adds a term to the loss overrides
     :meth:`penalty`. Logged: elbo (weight 1, whatever the schedule says), reconstruction = -log p(x|z), kl; and, of data
     for which they mean something, bits_per_dim. Of a whole held-out split and a Gaussian posterior also
-    mutual_information and marginal_kl, into which kl is cut by :class:`~zoo.metrics.elbo_surgery.ELBOSurgery`.
+    index_code_information and marginal_kl, into which kl is cut by :class:`~zoo.metrics.elbo_surgery.ELBOSurgery`.
 
     References:
         Kingma & Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114.
@@ -195,6 +195,10 @@ class VAE(GenerativeModule):
     def decode(self, z: Tensor) -> Tensor:
         """The means of p(x|z), levels rounded: (B, d) to (B, *shape) in data space."""
         return self.observed.mean(self.raw(z))
+
+    def shades(self, z: Tensor) -> Tensor:
+        """The same as pictures show them: of binary data the probabilities, which rounding would make black or white."""
+        return self.observed.shades(self.raw(z))
 
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
