@@ -1,7 +1,8 @@
 """Trains and evaluates the models of a comparison, each by the two commands that a user would type, and writes its table.
 
     python results/compare.py likelihoods --root FOLDER_WITH_MNIST
-    python results/compare.py dequantization --root FOLDER_WITH_MNIST
+    python results/compare.py dequantization
+    python results/compare.py dequantization_mnist --root FOLDER_WITH_MNIST
 
 The settings are the presets in configs/; a method is what it changes in them. Rows that the table holds are not computed
 again, so that an interrupted comparison goes on. ``--table`` prints it for docs/results.md.
@@ -41,6 +42,7 @@ class Comparison(NamedTuple):
 
 
 _SYLVESTER = "--model.posterior sylvester_orthogonal --model.posterior_options {directions:16}"
+_MNIST = "--model flowpp --data mnist --trainer.max_steps 200 --trainer.val_check_interval 200 --trainer.limit_val_batches 4"
 _NLL = ("nll", "nll_standard_error", "nll_samples", "nll_examples")
 COMPARISONS = {
     "likelihoods": Comparison(
@@ -69,6 +71,16 @@ COMPARISONS = {
         checkpoint="last",
         samples=64,
         examples=180,
+    ),
+    "dequantization_mnist": Comparison(
+        methods=(
+            Method("variational", _MNIST),
+            Method("uniform", f"{_MNIST} --model.dequantization uniform --model.filters 34 --model.heads 1"),
+        ),
+        measured=("elbo", "bits_per_dim", "log_q", *_NLL, "nll_bits_per_dim", "inversion_error"),
+        checkpoint="last",
+        samples=16,
+        examples=50,
     ),
 }
 
