@@ -8,7 +8,7 @@ from pytorch_lightning import LightningDataModule
 
 from datamodules.loader import Arrays, EvalLoader, TrainLoader
 from zoo.errors import ZooError
-from zoo.spec import DataSpec
+from zoo.spec import Batch, DataSpec
 
 __all__ = ["DataModule"]
 
@@ -66,6 +66,10 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> EvalLoader:
         """Each test example once."""
         return EvalLoader(self._placed("test"), self.eval_batch_size, self.seed, *self._place())
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """The batch itself where it was made on the device: Lightning would look through it for tensors to move."""
+        return batch if batch.x.device == device else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

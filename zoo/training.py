@@ -269,6 +269,5 @@ def quiet_lightning() -> None:
         ".*GPU available but not used.*",
         "Checkpoint directory .*",
         ".*find the monitored key.*",
-        "You have overridden `transfer_batch_to_device`.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -90,12 +90,6 @@ class GenerativeModule(LightningModule):
         """``n`` examples in data space: like ``Batch.x`` in shape, type and range."""
         raise NotImplementedError(f"{type(self).__name__} must define sample(n)")
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """The batch itself where it was made on the device: Lightning would look through it for tensors to move."""
-        if isinstance(batch, Batch) and batch.x.device == device:
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One optimiser step's loss."""
         loss, terms = self.objective(batch)
