@@ -1,6 +1,8 @@
 """What every test may use: the command line in this process, small data, and the values that golden tests compare with."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,20 @@ import torch
 
 os.environ["WANDB_MODE"] = "disabled"  # tests that want W&B say so
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def run_two_processes(script: str, folder: Path) -> None:
+    """Run ``tests/<script>``, which writes into ``folder``, on two processes of one thread each; both must succeed."""
+    path = REPOSITORY / "tests" / script
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(path), str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(path.parent)))},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(autouse=True)

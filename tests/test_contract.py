@@ -1,14 +1,11 @@
 """What every registered model promises; a new method is tested by being registered."""
 
-import os
-import subprocess
-import sys
 from math import prod
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import run_two_processes
 from pytorch_lightning import Trainer, seed_everything
 
 import zoo
@@ -187,16 +184,7 @@ def test_bf16(name, spec, tmp_path):
 
 def test_two_processes_agree(tmp_path):
     """All models in one pair of processes: other examples on each, the same weights on both after every step."""
-    script = Path(__file__).with_name("two_processes.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(script.parent)))},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_two_processes("two_processes.py", tmp_path)
     for name in registry.MODELS:
         first, second = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in (0, 1))
         assert first["examples"].isdisjoint(second["examples"])

@@ -1,15 +1,12 @@
 """The disentanglement objectives against independent computations, closed forms and one process with the whole batch."""
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import run_two_processes
 from pytorch_lightning import Trainer
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
@@ -348,16 +345,7 @@ def test_a_preset_cut_short_has_figures_and_pictures(cli, data):
 def processes(tmp_path_factory) -> list[dict]:
     """What tests/two_processes_disentangling.py found on each of two processes."""
     folder = tmp_path_factory.mktemp("processes")
-    script = Path(__file__).with_name("two_processes_disentangling.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_two_processes("two_processes_disentangling.py", folder)
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 

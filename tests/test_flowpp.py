@@ -1,15 +1,12 @@
 """Flow++ as a model: its size, where it starts from, how it goes on, what it says of its likelihood."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from conftest import REPOSITORY, run_two_processes
 from pytorch_lightning import Callback, Trainer, seed_everything
 from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader
@@ -244,16 +241,7 @@ def test_a_plain_loader_will_do(data, tmp_path):
 @pytest.mark.slow
 def test_two_processes_start_from_the_same_data(tmp_path, data):
     """Those of rank 0, as one process would: from a datamodule before training, from a loader at the first batch."""
-    script = Path(__file__).with_name("two_processes_initialisation.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(tmp_path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_two_processes("two_processes_initialisation.py", tmp_path)
     for way in ("datamodule", "loader"):
         first, second = (torch.load(tmp_path / f"{way}-{rank}.pt") for rank in (0, 1))
         torch.testing.assert_close(first, second, rtol=0, atol=0)

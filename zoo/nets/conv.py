@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConvDecoder", "ConvEncoder", "GatedConv2d", "GatedConvDecoder", "GatedConvEncoder"]
+__all__ = ["ConvDecoder", "ConvEncoder", "GatedConv2d", "GatedConvDecoder", "GatedConvEncoder", "pad_to_multiple"]
 
 
 def _halved(size: int, times: int) -> int:
@@ -37,7 +37,7 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, features)."""
-        return self.layers(_pad_to_multiple(x, 4))
+        return self.layers(pad_to_multiple(x, 4))
 
 
 class ConvDecoder(nn.Module):
@@ -111,7 +111,7 @@ class GatedConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, features)."""
-        return self.layers(_pad_to_multiple(x, 4))
+        return self.layers(pad_to_multiple(x, 4))
 
 
 class GatedConvDecoder(nn.Module):
@@ -138,7 +138,7 @@ class GatedConvDecoder(nn.Module):
         return self.layers(z)[..., : self.shape[1], : self.shape[2]]
 
 
-def _pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Repeat the last row and column until both sizes are multiples."""
     right, below = -x.shape[-1] % multiple, -x.shape[-2] % multiple
     return torch.nn.functional.pad(x, (0, right, 0, below), mode="replicate") if right or below else x

@@ -4,6 +4,8 @@ import math
 
 from torch import Tensor, nn
 
+from zoo.nets.conv import pad_to_multiple
+
 __all__ = ["LatentDiscriminator", "LocatelloDecoder", "LocatelloEncoder"]
 
 
@@ -48,8 +50,7 @@ class LocatelloEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, features)."""
-        right, below = -x.shape[-1] % 16, -x.shape[-2] % 16
-        return self.layers(nn.functional.pad(x, (0, right, 0, below), mode="replicate") if right or below else x)
+        return self.layers(pad_to_multiple(x, 16))
 
 
 class LocatelloDecoder(nn.Module):
