@@ -2,8 +2,8 @@
 
 Run from the root of the repository:
 
-    OMP_NUM_THREADS=1 python -m benchmarks.flowpp --filters 32 64
-    python -m benchmarks.flowpp --shape 3 32 32 --filters 96 --blocks 10 --device cuda
+    OMP_NUM_THREADS=1 python -m benchmarks.flowpp
+    python -m benchmarks.flowpp --shapes 3x32x32 --filters 96 --blocks 10 --device cuda
 
 The plain form multiplies attention out, works channels first, takes exp and log of probabilities, and inverts by the
 published bisection: over 200 scales to both sides, until no pixel of the batch moves by 1e-12. With 1e-6 in place of that
@@ -175,12 +175,12 @@ def kept_megabytes(flow: ImageFlow, x: Tensor) -> float:
     return sum(size for storage, size in storages.items() if storage not in weights) / 2**20
 
 
-def compare(filters: int, args: argparse.Namespace) -> str:
-    """One line of the table: untrained networks of this width."""
+def compare(shape: str, filters: int, args: argparse.Namespace) -> str:
+    """One line of the table: untrained networks of this width, for images of this shape."""
     torch.manual_seed(0)
-    options = {"filters": filters, "blocks": args.blocks, "components": args.components}
-    flow = ImageFlow(args.shape, **options).to(args.device)
-    x = torch.randn(args.batch, *args.shape, device=args.device)
+    size = tuple(int(number) for number in shape.split("x"))
+    flow = ImageFlow(size, filters=filters, blocks=args.blocks, components=args.components).to(args.device)
+    x = torch.randn(args.batch, *size, device=args.device)
     flow.initialise(x)
     steps = {
         "ours": lambda: training_step(flow, flow, x),
@@ -198,13 +198,13 @@ def compare(filters: int, args: argparse.Namespace) -> str:
         pairs = [*zip(flow(x), straightforward(flow, x), strict=True), [sample() for sample in samplers.values()]]
     difference = max(((a - b).abs() / (1 + b.abs())).max().item() for a, b in pairs)
     columns = [f"{t['ours']:8.1f} ms {t['plain']:10.1f} ms {t['plain'] / t['ours']:5.2f}x" for t in (training, sampling)]
-    return f"{filters:7d} {columns[0]}   {columns[1]}   {difference:.1e}"
+    return f"{shape:>8s} {filters:7d} {columns[0]}   {columns[1]}   {difference:.1e}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", type=int, nargs=3, default=(3, 16, 16))
-    parser.add_argument("--filters", type=int, nargs="+", default=[32, 64, 96])
+    parser.add_argument("--shapes", nargs="+", default=["1x8x8", "1x28x28", "3x32x32"], help="of the images, CxHxW")
+    parser.add_argument("--filters", type=int, nargs="+", default=[32, 96])
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--components", type=int, default=32)
     parser.add_argument("--batch", type=int, default=16)
@@ -214,10 +214,11 @@ def main() -> None:
     args = parser.parse_args()
 
     where = f"{args.device}, {torch.get_num_threads()} thread(s)"
-    print(f"shape {tuple(args.shape)}, {args.blocks} blocks, {args.components} components, batch {args.batch}, {where}")
-    print("filters    training step of ours, plain         sampling by ours, plain       difference")
-    for filters in args.filters:
-        print(compare(filters, args))
+    print(f"{args.blocks} blocks, {args.components} components, batch {args.batch}, {where}")
+    print("  images filters    training step of ours, plain         sampling by ours, plain       difference")
+    for shape in args.shapes:
+        for filters in args.filters:
+            print(compare(shape, filters, args), flush=True)
     kept = []
     for checkpoint in (False, True):
         torch.manual_seed(0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import run_two_processes
 from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import LambdaCallback
 
 import zoo
 from datamodules.base import DataModule
@@ -130,6 +131,26 @@ def test_the_same_seed_gives_the_same_run(name, spec, tmp_path):
         fit.fit(model, Made(spec))
         losses.append({key: float(value) for key, value in fit.callback_metrics.items()})
     assert losses[0] == losses[1]
+
+
+def test_compiled(name, tmp_path):
+    """A training batch is compiled without a break, at the first of them alone, and trains as what is not compiled does."""
+    graphs, counts, weights = [], [], []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    for compiled in (False, True):
+        model = build(name, SPECS[1])
+        if compiled:
+            model.compile(backend=backend, fullgraph=True)
+        count = LambdaCallback(on_train_batch_end=lambda *_: counts.append(len(graphs)))
+        trainer(tmp_path, callbacks=[count]).fit(model, Made(SPECS[1]))
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert counts[:2] == [0, 0]
+    assert counts[2] == counts[3] == len(graphs) > 0, "validation runs what is not compiled"
+    torch.testing.assert_close(*weights)
 
 
 def test_checkpoint_round_trip(name, spec, tmp_path):

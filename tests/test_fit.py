@@ -194,6 +194,26 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(cli, run_folder):
     assert found == expected, "metrics.csv goes on where it was"
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compile(cli):
+    """A compiled run gives a checkpoint like any other."""
+    words = "--model vae --model.hidden 16 --model.latent_dim 2 --trainer.max_steps 3 --compile"
+    status, out, err = cli("fit", *words.split())
+    assert status == 0, err
+    folder = Path(out.splitlines()[-1].removeprefix("run: "))
+    assert yaml.safe_load((folder / "config.yaml").read_text())["compile"] is True
+    assert zoo.load(folder / "checkpoints/last.ckpt").sample(2).shape == (2, 1, 8, 8)
+
+
+def test_compile_without_a_compiler(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    status, _, err = cli("fit", "--model", "vae", "--model.hidden", 16, "--trainer.max_steps", 3, "--compile")
+    assert status == 2
+    assert "no-such-compiler" in err
+    assert "leave --compile out" in err.splitlines()[-1]
+
+
 def test_metrics_are_written_whatever_logger_is_chosen(cli):
     for logger in ("false", "pytorch_lightning.loggers.CSVLogger --trainer.logger.save_dir elsewhere"):
         words = f"--model gan --trainer.max_steps 2 --trainer.log_every_n_steps 1 --trainer.logger {logger}"

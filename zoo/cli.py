@@ -25,6 +25,7 @@ usage: python -m zoo.fit --model NAME [--data NAME] [--gpus N] [options]
   --config FILE      settings from a YAML file, such as a run's config.yaml, over the preset
   --ckpt_path FILE   go on with a run: all states, the same folder, the same W&B run
   --wandb MODE       off, offline, online; default: online where you are logged in, else offline
+  --compile          compile the training computation by torch.compile: minutes before the first batch, quicker ones after
   --model.OPTION V   an option of the model:    --model.lr 3e-4
   --data.OPTION V    an option of the data:     --data.root ~/data --data.batch_size 128
   --trainer.OPTION V an option of the Trainer:  --trainer.max_steps 1000 --trainer.precision bf16-mixed
@@ -37,7 +38,7 @@ More:  python -m zoo                          lists models and data sets
        python -m zoo.sample --help            samples from a checkpoint
        python -m zoo.evaluate --help          test metrics of a checkpoint"""
 
-_WORDS = ["model", "data", "gpus", "seed", "config", "ckpt_path", "wandb", "print_config", "help", "help-all"]
+_WORDS = ["model", "data", "gpus", "seed", "config", "ckpt_path", "wandb", "compile", "print_config", "help", "help-all"]
 _GROUPS = ("model.", "data.", "trainer.")
 
 

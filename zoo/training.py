@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
+from torch._dynamo.exc import TorchDynamoException
 
 from callbacks import FiguresBar, FinalValidation, NonFiniteGuard
 from zoo import registry
@@ -90,6 +91,7 @@ class ZooCLI(LightningCLI):
         """The zoo's own options, and the data's spec for the model."""
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to go on with.")
         parser.add_argument("--wandb", choices=["auto", "off", "offline", "online"], default="auto", help="W&B mode.")
+        parser.add_argument("--compile", type=bool, nargs="?", const=True, default=False, help="Use torch.compile.")
         parser.add_argument("--help-all", action="help", help="Show every option.")
         parser.link_arguments("data", "model.init_args.spec", compute_fn=spec_of, apply_on="instantiate")
 
@@ -220,6 +222,8 @@ class ZooCLI(LightningCLI):
     def fit(self) -> None:
         """Train, and say where the results are."""
         weights = sum(parameter.numel() for parameter in self.model.parameters())
+        if self.config.compile:
+            self.model.compile()
         if self.trainer.is_global_zero:
             again = self.config.clone()
             again.ckpt_path = None  # the file starts a run like this one anew
@@ -228,6 +232,11 @@ class ZooCLI(LightningCLI):
             print(f"{name}, {weights:,} parameters, on {data.name} {data.shape}, {self.trainer.strategy.root_device}")
         try:
             self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config.ckpt_path, weights_only=True)
+        except TorchDynamoException as error:
+            raise ZooError(
+                f"torch.compile: {str(error).strip().splitlines()[0]}\n"
+                "It needs a C++ compiler on the CPU, Triton on a GPU; or leave --compile out."
+            ) from error
         except OSError as error:
             last = self.folder / "checkpoints" / "last.ckpt"
             advice = f"go on with --ckpt_path {last}" if last.exists() else "start again"

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from zoo.distributions.posteriors import SampledPosterior
 from zoo.models.vae import VAE
 from zoo.spec import Batch, DataSpec
 
@@ -38,6 +37,8 @@ class AnnealedVAE(VAE):
         super().__init__(spec, **options)
         self.kl = replace(self.kl, beta=gamma * self.kl.beta, capacity=capacity, capacity_steps=capacity_steps)
 
-    def penalty(self, batch: Batch, q: SampledPosterior, z: Tensor) -> tuple[float, dict[str, Tensor]]:
-        """Nothing; the capacity, to be logged."""
-        return 0.0, {"capacity": z.new_full((), self.kl.target(self.global_step if self.training else None))}
+    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """That of VAE, and the capacity, to be logged."""
+        loss, terms = super().objective(batch)
+        capacity = self.kl.target(self.global_step if self.training else None)
+        return loss, {**terms, "capacity": loss.new_full((), capacity)}

@@ -1,5 +1,6 @@
 """What every model of the zoo is: a LightningModule with an objective and samples; the steps are written once, here."""
 
+from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -71,6 +72,7 @@ class GenerativeModule(LightningModule):
     monitor: ClassVar[str | None] = None  # the metric that says which checkpoint is best; None where nothing does
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
     on_progress_bar: ClassVar[tuple[str, ...]] = ("loss",)
+    compiled: ClassVar[tuple[str, ...]] = ("objective",)  # the methods that ``compile`` compiles
     lr: float = 1e-3
 
     def __init__(self, spec: DataSpec | dict):
@@ -89,6 +91,27 @@ class GenerativeModule(LightningModule):
     def sample(self, n: int) -> Tensor:
         """``n`` examples in data space: like ``Batch.x`` in shape, type and range."""
         raise NotImplementedError(f"{type(self).__name__} must define sample(n)")
+
+    def compile(self, **options) -> None:
+        """Compile what a training batch computes, by ``torch.compile`` with these options; all else stays as it is.
+
+        That is the methods named in ``compiled``, in training mode. Their first calls take as long as compilation does. A
+        method named there asks nothing of the Trainer, such as ``self.global_step``: what changes at every batch would be
+        compiled in.
+
+        Example:
+            >>> from zoo.models import VAE
+            >>> model = VAE(DataSpec("pixels", (1, 8, 8), levels=2))
+            >>> model.compile(backend="eager")  # the default backend, inductor, needs a C++ compiler, or Triton on a GPU
+            >>> model.objective(Batch(torch.zeros(4, 1, 8, 8, dtype=torch.uint8)))[0].shape
+            torch.Size([])
+        """
+        for name in self.compiled:
+            plain = getattr(self, name)
+            setattr(self, name, self._where_training(torch.compile(plain, **options), plain))
+
+    def _where_training(self, compiled: Callable, plain: Callable) -> Callable:
+        return lambda *args: (compiled if self.training else plain)(*args)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One optimiser step's loss."""

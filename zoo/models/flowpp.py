@@ -69,6 +69,7 @@ class FlowPlusPlus(GenerativeModule):
 
     monitor: ClassVar[str | None] = "val/loss"
     on_progress_bar: ClassVar[tuple[str, ...]] = ("loss", "bits_per_dim")
+    compiled: ClassVar[tuple[str, ...]] = ("terms",)
 
     def __init__(
         self,
@@ -160,11 +161,16 @@ class FlowPlusPlus(GenerativeModule):
     def _devices(self) -> list[torch.device]:
         return [self.device] if self.device.type == "cuda" else []
 
+    def terms(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(x + u) and log q(u|x), scalars, means over the batch at one draw of u each."""
+        log_p, log_q = self.density(x)
+        return log_p.mean(), log_q.mean()
+
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """-E[log p(x + u) - log q(u|x)], the mean over the batch at one draw of u each."""
         if self.training and not self._ready:
             self.initialise(batch.x)
-        log_p, log_q = (term.mean() for term in self.density(batch.x))
+        log_p, log_q = self.terms(batch.x)
         value = log_p - log_q
         if not self.density.dequantizer.bound:
             return -value, {"nll": -value} if self.spec.levels is None else {}

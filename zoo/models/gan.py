@@ -119,6 +119,8 @@ class GAN(GenerativeModule):
     # Each backward of the game leaves the other player's parameters unused, which plain "ddp" refuses.
     strategy: ClassVar[str] = "ddp_find_unused_parameters_true"
     on_progress_bar: ClassVar[tuple[str, ...]] = ("discriminator_loss", "generator_loss", "jsd")
+    # Not the penalties: they take the gradient of a gradient, which torch.compile can't.
+    compiled: ClassVar[tuple[str, ...]] = ("generate", "judge")
 
     def __init__(
         self,

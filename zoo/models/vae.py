@@ -65,6 +65,7 @@ class VAE(GenerativeModule):
     monitor: ClassVar[str | None] = "val/elbo"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     on_progress_bar: ClassVar[tuple[str, ...]] = ("elbo", "reconstruction", "kl")
+    compiled: ClassVar[tuple[str, ...]] = ("terms",)
 
     def __init__(
         self,
@@ -137,14 +138,18 @@ class VAE(GenerativeModule):
         """A term to be added to the loss, and figures to be logged; nothing here. Override for a method of your own."""
         return 0.0, {}
 
-    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """-log p(x|z) plus the weighted KL term plus :meth:`penalty`, means over the batch; held out, the final weight."""
+    def terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | float, dict[str, Tensor]]:
+        """log p(x|z) and the KL term, scalars, means over the batch at one draw of z each; then what :meth:`penalty` gives."""
         q, prior = self.q(batch.x), self.prior()
         z, log_q = q.rsample_and_log_prob()
         log_p = self.observed.log_prob(batch.x, self.raw(z)).mean()
         kl = q.kl(prior)
         kl = (log_q - prior.log_prob(z) if kl is None else kl).mean()
-        penalty, figures = self.penalty(batch, q, z)
+        return log_p, kl, *self.penalty(batch, q, z)
+
+    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """-log p(x|z) plus the weighted KL term plus :meth:`penalty`, means over the batch; held out, the final weight."""
+        log_p, kl, penalty, figures = self.terms(batch)
         elbo = log_p - kl
         terms = {"elbo": elbo, "reconstruction": -log_p, "kl": kl, **figures}
         if self.observed.exact and self.spec.levels is not None:
