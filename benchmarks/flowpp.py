@@ -182,8 +182,10 @@ def compare(shape: str, filters: int, args: argparse.Namespace) -> str:
     flow = ImageFlow(size, filters=filters, blocks=args.blocks, components=args.components).to(args.device)
     x = torch.randn(args.batch, *size, device=args.device)
     flow.initialise(x)
+    ours = torch.compile(flow) if args.compile else flow
+    training_step(ours, flow, x)
     steps = {
-        "ours": lambda: training_step(flow, flow, x),
+        "ours": lambda: training_step(ours, flow, x),
         "plain": lambda: training_step(lambda x: straightforward(flow, x), flow, x),
     }
     training = milliseconds(steps, args.rounds)
@@ -211,6 +213,7 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=1e-12, help="of the plain bisection (default: as published)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true", help="ours by torch.compile in training (minutes to compile)")
     args = parser.parse_args()
 
     where = f"{args.device}, {torch.get_num_threads()} thread(s)"
