@@ -12,7 +12,7 @@ from callbacks.gallery import keep_picture
 from zoo.errors import ZooError
 from zoo.metrics.examination import ALL_SCORES, VOTE_SCORES, Examination, Sizes, can_render, code_table, examine, pick
 from zoo.metrics.points import PointsMetric
-from zoo.metrics.scores import GROUPS, select
+from zoo.metrics.scores import select
 from zoo.metrics.votes import seeded
 from zoo.models.base import Autoencodes, GenerativeModule
 from zoo.pictures import heat_map
@@ -156,11 +156,9 @@ class DisentanglementScores(Callback):
     def _draw(self, trainer: Trainer, model: LightningModule, examination: Examination) -> None:
         if not self.heat_maps:
             return
-        names, points = model.spec.factor_names, examination.points
-        codes = [f"z{d}" for d in range(points.codes.shape[1])]
-        keep_picture(trainer, "information", heat_map(points.information, codes, names, "mutual information, nats"))
-        if any(name in examination.scores for name in GROUPS["dci"]):
-            keep_picture(trainer, "importance", heat_map(points.importance, codes, names, "importance in DCI"))
+        codes = [f"z{d}" for d in range(examination.points.codes.shape[1])]
+        for kind, (matrix, title) in examination.matrices.items():
+            keep_picture(trainer, kind, heat_map(matrix, codes, model.spec.factor_names, title))
 
 
 class _HeldOut(PointsMetric):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.examination import ALL_SCORES, VOTE_SCORES, Examination, Sizes, can_render, code_table, examine, pick
-from zoo.metrics.scores import GROUPS, NEED_TEST_POINTS, select
+from zoo.metrics.scores import NEED_TEST_POINTS, select
 from zoo.metrics.votes import seeded
 from zoo.models.base import Autoencodes, GenerativeModule, HasPosterior
 from zoo.pictures import heat_map
@@ -87,13 +87,10 @@ class DisentanglementReport:
 
     def draw(self, names: tuple[str, ...], folder: Path) -> list[Path]:
         """Write the matrices of codes and factors of the first draw as pictures, and return where they are."""
-        points = self.draws[0].points
-        matrices = {"information": (points.information, "mutual information, nats")}
-        if any(name in self.scores for name in GROUPS["dci"]):
-            matrices["importance"] = (points.importance, "importance in DCI")
+        first = self.draws[0]
         folder.mkdir(parents=True, exist_ok=True)
-        codes, paths = [f"z{d}" for d in range(points.codes.shape[1])], []
-        for kind, (matrix, title) in matrices.items():
+        codes, paths = [f"z{d}" for d in range(first.points.codes.shape[1])], []
+        for kind, (matrix, title) in first.matrices.items():
             paths.append(folder / f"evaluation_{kind}_{self.representation}.png")
             heat_map(matrix, codes, names, f"{title} ({self.representation} codes)").save(paths[-1])
         return paths

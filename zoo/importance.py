@@ -24,7 +24,8 @@ def importance_weighted_bound(log_weights: Callable[[int], Tensor], samples: int
     """log 1/K sum_k w_k from draws of log w = log p(x, z) - log q(z|x), z ~ q(z|x).
 
     Its expectation rises with K and tends to log p(x). Sums are kept as running log-sum-exps in float64, so memory does
-    not grow with K. The standard error is sd(w) / (mean(w) sqrt(K)), to first order in 1/K; it is infinite for K = 1.
+    not grow with K. The standard error is sd(w) / (mean(w) sqrt(K)), to first order in 1/K; it is infinite for K = 1. The
+    draws themselves estimate it: where q has lighter tails than p(z|x), w may have no variance, and the error is too small.
 
     References: Burda, Grosse & Salakhutdinov, Importance Weighted Autoencoders, 2016, arXiv:1509.00519.
 

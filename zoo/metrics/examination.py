@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from zoo.metrics.beta_vae_score import beta_vae_score
 from zoo.metrics.factor_vae_score import factor_vae_score
-from zoo.metrics.scores import SCORES, PointScores
+from zoo.metrics.scores import GROUPS, SCORES, PointScores
 from zoo.metrics.votes import CodeTable, FactorData, draw_codes
 
 VOTE_SCORES = {"beta_vae_score": beta_vae_score, "factor_vae_score": factor_vae_score}
@@ -52,6 +52,14 @@ class Examination(NamedTuple):
     scores: dict[str, float]
     undefined: dict[str, str]
     points: PointScores
+
+    @property
+    def matrices(self) -> dict[str, tuple[Tensor, str]]:
+        """The (d, K) matrices of codes and factors by name, with what their numbers are; importance where DCI is scored."""
+        matrices = {"information": (self.points.information, "mutual information, nats")}
+        if any(name in self.scores for name in GROUPS["dci"]):
+            matrices["importance"] = (self.points.importance, "importance in DCI")
+        return matrices
 
 
 def can_render(data: Any) -> bool:

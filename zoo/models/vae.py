@@ -139,7 +139,7 @@ class VAE(GenerativeModule):
         return 0.0, {}
 
     def terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | float, dict[str, Tensor]]:
-        """log p(x|z) and the KL term, scalars, means over the batch at one draw of z each; then what :meth:`penalty` gives."""
+        """log p(x|z) and the KL term, means over the batch at one draw of z each; then what :meth:`penalty` gives."""
         q, prior = self.q(batch.x), self.prior()
         z, log_q = q.rsample_and_log_prob()
         log_p = self.observed.log_prob(batch.x, self.raw(z)).mean()
