@@ -6,20 +6,23 @@ Run from the root of the repository:
     python -m benchmarks.flowpp --shapes 3x32x32 --filters 96 --blocks 10 --device cuda
 
 The plain form multiplies attention out, works channels first, takes exp and log of probabilities, and inverts by the
-published bisection: over 200 scales to both sides, until no pixel of the batch moves by 1e-12. With 1e-6 in place of that
-(``--tolerance``), sampling with 32 filters was 3.0 times as fast as the plain form, not 4.
+published bisection: over 200 scales to both sides, until no pixel of the batch moves by 1e-12 (``--tolerance``).
 
-Measured with torch 2.13 on a 2-core CPU that was in use, 1 thread, the least processor time of 5 rounds:
+Measured with torch 2.13 on a 2-core CPU with nothing else running, 1 thread, the least processor time of 5 rounds:
 
-    shape (3, 16, 16), 2 blocks, 32 components, batch 16, cpu, 1 thread(s)
-    filters    training step of ours, plain         sampling by ours, plain       difference
-         32    420.7 ms      535.3 ms  1.27x      269.2 ms     1089.5 ms  4.05x   9.2e-06
-         64    754.3 ms      857.0 ms  1.14x      361.6 ms     1226.8 ms  3.39x   7.6e-06
+    2 blocks, 32 components, batch 16, cpu, 1 thread(s)
+      images filters    training step of ours, plain         sampling by ours, plain       difference
+       1x8x8      32    114.2 ms      156.0 ms  1.37x       59.2 ms      168.4 ms  2.85x   1.4e-05
+       1x8x8      96    259.4 ms      270.8 ms  1.04x       80.2 ms      163.7 ms  2.04x   9.4e-06
+     1x28x28      32   1080.5 ms     2324.4 ms  2.15x      417.1 ms     1280.6 ms  3.07x   8.7e-06
+     1x28x28      96   2779.0 ms     4291.8 ms  1.54x      862.9 ms     1789.2 ms  2.07x   4.5e-05
+     3x32x32      32   2444.8 ms     5281.9 ms  2.16x     1086.4 ms     4772.3 ms  4.39x   3.8e-05
+     3x32x32      96   4483.0 ms     7631.1 ms  1.70x     1826.3 ms     4880.2 ms  2.67x   9.9e-06
     kept for the backward pass of the published flow, 2 images: 492 MiB, 0.7 with checkpoint
 
-A training step is convolutions and attention, which both forms have in common; with 32 filters the mixtures are a tenth
-of ours. With checkpoint, the images between the couplings are kept besides, 0.02 MiB for each coupling, and in the backward
-pass the activations of one of them.
+What is gained is attention that isn't multiplied out, so most where there are many pixels, and the mixtures. Convolutions
+are the same in both forms, and most of the work with 96 filters. With checkpoint, the images between the couplings are kept
+besides, 0.02 MiB for each coupling, and in the backward pass the activations of one of them.
 """
 
 import argparse

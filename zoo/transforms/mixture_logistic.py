@@ -79,11 +79,12 @@ def _bisect(y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tup
     right = y > 0
     rate = torch.exp(-log_scales) * torch.where(right, -1, 1).unsqueeze(-1)
     lift = (y.abs() + 0.7 * math.log(torch.finfo(y.dtype).tiny)).clamp_min(0)
-    weights, target, means = logits.softmax(-1), torch.sigmoid(lift - y.abs()), means.contiguous()
-    v, lift = torch.empty_like(means), lift.unsqueeze(-1)
+    weights, target = logits.softmax(-1), torch.sigmoid(lift - y.abs())
+    offset = torch.addcmul(lift.unsqueeze(-1), means, rate, value=-1)
+    v = torch.empty_like(offset)
     for _ in range(53 if y.dtype == torch.float64 else 20):
         middle = (low + high) / 2
-        torch.sub(middle.unsqueeze(-1), means, out=v).mul_(rate).add_(lift)
+        torch.addcmul(offset, middle.unsqueeze(-1), rate, out=v)  # ±(x - μ)/s + lift
         too_far_out = v.sigmoid_().mul_(weights).sum(-1) < target
         too_high = too_far_out == right
         low, high = torch.where(too_high, low, middle), torch.where(too_high, middle, high)
