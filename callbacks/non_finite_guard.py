@@ -11,36 +11,37 @@ __all__ = ["NonFiniteGuard"]
 class NonFiniteGuard(Callback):
     """Raises ZooError once the training loss was NaN or infinite, and says at which batch.
 
-    The batch is noted on the device, without waiting for it; the note is read every ``every_n_batches`` batches and
-    before any checkpoint is written, so the last checkpoint is always from before.
+    Losses are kept on the device, without waiting for them, and read every ``every_n_batches`` batches and before any
+    checkpoint is written, so the last checkpoint is always from before.
 
     Arguments:
-        every_n_batches: How often the note is read.
+        every_n_batches: How often losses are read.
     """
 
     def __init__(self, every_n_batches: int = 50):
         self.every_n_batches = every_n_batches
-        self._first: torch.Tensor | None = None  # the first bad batch, -1 while there is none
+        self._losses: list[tuple[int, torch.Tensor]] = []  # with their batches, since they were last read
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
-        """Note the first batch with a loss that is not finite."""
-        loss = (outputs["loss"] if isinstance(outputs, dict) else outputs).detach()
-        if self._first is None:
-            self._first = torch.full((), -1, dtype=torch.long, device=loss.device)
-        bad = ~loss.isfinite() & (self._first < 0)
-        self._first = torch.where(bad, trainer.global_step, self._first)
-        if trainer.global_step % self.every_n_batches == 0:
+        """Keep the loss."""
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        self._losses.append((trainer.global_step, loss.detach()))
+        if len(self._losses) >= self.every_n_batches:
             self._read(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
-        """Read the note before a checkpoint is written."""
+        """Read the losses before a checkpoint is written."""
         self._read(trainer)
 
     def _read(self, trainer: Trainer) -> None:
-        if self._first is None:
+        if not self._losses:
             return
+        numbers, losses = zip(*self._losses, strict=True)
+        self._losses.clear()
+        bad = ~torch.stack(losses).isfinite()
+        first = torch.where(bad.any(), torch.tensor(numbers, device=bad.device)[bad.int().argmax()], -1)
         # All processes stop together: the one that waits for the others would wait for ever.
-        first = int(trainer.strategy.reduce(self._first.clone(), reduce_op="max"))
+        first = int(trainer.strategy.reduce(first, reduce_op="max"))
         if first >= 0:
             raise ZooError(
                 f"the loss was not finite at batch {first}; training stopped, and the last checkpoint is from before. "
