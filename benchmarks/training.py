@@ -18,22 +18,26 @@ has 2 steps of two hidden layers of 128 in both, ours with a gate and a context 
 Of each, training steps alone are timed, not what comes before the first. With one CPU thread it is the processor time of
 the process, which other work on the machine disturbs less; with several, and on a GPU, the clock.
 
-Measured with torch 2.13 and pytorch-lightning 2.6.6 on a 2-core CPU with nothing else running, ``--steps 100 --rounds 4``:
+Measured with torch 2.13 and pytorch-lightning 2.6.6 on a 2-core CPU, a share of a larger machine, with nothing else running
+on it, ``--steps 100 --rounds 5``; ratios of a second run differed by up to 0.2:
 
-    2 threads                   Trainer     by hand   Trainer's time per image
-    mlp 512-512                    8995        9859   1.10x
-    mlp 64-64                     22801       37469   1.64x
-    conv                           2857        3011   1.05x
+    1 thread                    Trainer    compiled     by hand   Trainer's time per image
+    mlp 512-512                    6388        7075        6693   1.05x
+    mlp 64-64                     21700       24812       34465   1.59x
+    conv                           1757        1552        1798   1.02x
+    2 threads
+    mlp 512-512                    8702       10722       10548   1.21x
+    mlp 64-64                     23498       29761       31643   1.35x
+    conv                           2620        2309        2494   0.95x
 
     1 thread                       zoo     by hand      pythae   zoo's speed   parameters: zoo, pythae
-    VAE                           9811       11088        8551   1.15x         829,232, 829,232
-    BetaVAE, beta 4              10028       11450        8988   1.12x         829,232, 829,232
-    VAE_IAF                       7687        8554        7307   1.05x         1,005,936, 874,864
-
+    VAE                          10289       11486        8831   1.17x         829,232, 829,232
+    BetaVAE, beta 4               9004       10328        7956   1.13x         829,232, 829,232
+    VAE_IAF                       6187        6475        5905   1.05x         1,005,936, 874,864
     2 threads
-    VAE                          10950       15736       10222   1.07x         829,232, 829,232
-    BetaVAE, beta 4              10724       12002        9918   1.08x         829,232, 829,232
-    VAE_IAF                       7347        8387        8429   0.87x         1,005,936, 874,864
+    VAE                          11711       14423       11145   1.05x         829,232, 829,232
+    BetaVAE, beta 4              13039       15770       11902   1.10x         829,232, 829,232
+    VAE_IAF                       7423        9975        9290   0.80x         1,005,936, 874,864
 
 The Trainer takes about 1 ms a batch of such a CPU, whatever the network: what is left is Lightning's own hooks. With these
 networks most of a step is matrix products, the same in all three columns: "by hand" bounds what any frame could reach.
