@@ -120,13 +120,13 @@ class MADE(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         self._check(context)
-        hidden = self.layers[0](x[..., self.ranked])  # (..., width)
+        hidden = self.layers[0](x.index_select(-1, self.ranked))  # (..., width)
         if self.context is not None:
             hidden = hidden + self.context(context)
         for layer in self.layers[1:]:
             hidden = layer(self.activation(hidden))
         out = self.output(self.activation(hidden)).unflatten(-1, (self.features, self.outputs))
-        return out[..., self.order, :]  # (..., d, P)
+        return out.index_select(-2, self.order)  # (..., d, P)
 
     def ancestral(
         self, draw: Callable[[int, Tensor], Tensor], shape: Sequence[int], context: Tensor | None = None
