@@ -24,6 +24,7 @@ CASES = {
     "beta-TC": (BetaTCVAE, {}),
     "DIP-I": (DIPVAE, {}),
     "DIP-II": (DIPVAE, {"variant": "II"}),
+    "DIP-II, compiled": (DIPVAE, {"variant": "II"}),
     "DIP-II, full": (DIPVAE, {"variant": "II", "posterior": "full"}),
 }
 
@@ -46,6 +47,8 @@ class Loss(nn.Module):
         cls, options = CASES[name]
         self.model = cls(DataSpec("vectors", (3,)), network="mlp", latent_dim=4, hidden=16, **options)
         self.model.q = lambda x: Fixed(self.model.posterior(self.model.encoder(x)).base)
+        if name.endswith("compiled"):
+            self.model.compile(backend="eager")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model.objective(Batch(x))[0]

@@ -17,6 +17,11 @@ def gather(x: Tensor) -> Tensor:
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return x
+    return _gathered(x)
+
+
+@torch.compiler.disable  # compiled, collectives would not be waited for
+def _gathered(x: Tensor) -> Tensor:
     return _Gather.apply(x)
 
 
