@@ -25,7 +25,7 @@ usage: python -m zoo.fit --model NAME [--data NAME] [--gpus N] [options]
   --config FILE      settings from a YAML file, such as a run's config.yaml, over the preset
   --ckpt_path FILE   go on with a run: all states, the same folder, the same W&B run
   --wandb MODE       off, offline, online; default: online where you are logged in, else offline
-  --compile          compile the training computation by torch.compile: minutes before the first batch, quicker ones after
+  --compile          train by torch.compile: half a minute to minutes at the start, then mostly shorter batches
   --model.OPTION V   an option of the model:    --model.lr 3e-4
   --data.OPTION V    an option of the data:     --data.root ~/data --data.batch_size 128
   --trainer.OPTION V an option of the Trainer:  --trainer.max_steps 1000 --trainer.precision bf16-mixed
