@@ -135,6 +135,7 @@ def test_the_same_seed_gives_the_same_run(name, spec, tmp_path):
 
 def test_compiled(name, tmp_path):
     """A training batch is compiled without a break, at the first of them alone, and trains as what is not compiled does."""
+    torch.compiler.reset()  # a function is compiled for a few models, and then no more
     graphs, counts, weights = [], [], []
 
     def backend(graph, inputs):

@@ -197,6 +197,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(cli, run_folder):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_compile(cli):
     """A compiled run gives a checkpoint like any other."""
+    torch.compiler.reset()
     words = "--model vae --model.hidden 16 --model.latent_dim 2 --trainer.max_steps 3 --compile"
     status, out, err = cli("fit", *words.split())
     assert status == 0, err
@@ -206,6 +207,7 @@ def test_compile(cli):
 
 
 def test_compile_without_a_compiler(cli, tmp_path, monkeypatch):
+    torch.compiler.reset()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
     status, _, err = cli("fit", "--model", "vae", "--model.hidden", 16, "--trainer.max_steps", 3, "--compile")
