@@ -12,6 +12,7 @@ from zoo.errors import ZooError
 from zoo.nets.gated_attention import GatedAttentionNet
 from zoo.transforms.base import Transform
 from zoo.transforms.mixture_logistic import mixture_logit, mixture_logit_inverse
+from zoo.transforms.spline import not_compiled
 
 # The maps g, element by element: x (...) and parameters (..., size) of each of the sizes. Both directions give log ∂g/∂x
 # beside the value.
@@ -49,9 +50,11 @@ class _Spline:
 
         self.sizes, self.spline = (bins, bins, bins - 1), MonotonicRQSTransform
 
+    @not_compiled
     def forward(self, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         return self.spline(*parameters).call_and_ladj(x)
 
+    @not_compiled
     def inverse(self, y: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         spline = self.spline(*parameters)
         x = spline.inv(y)
