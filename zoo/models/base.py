@@ -97,7 +97,7 @@ class GenerativeModule(LightningModule):
 
         That is the methods named in ``compiled``, in training mode. Their first calls take as long as compilation does. A
         method named there asks nothing of the Trainer, such as ``self.global_step``: what changes at every batch would be
-        compiled in.
+        compiled in. For the ninth model of a process torch warns and compiles no more, until ``torch.compiler.reset()``.
 
         Example:
             >>> from zoo.models import VAE
