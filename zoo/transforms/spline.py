@@ -7,8 +7,14 @@ from torch import Tensor
 
 from zoo.transforms.autoregressive import Autoregressive
 
-# zuko's knots are cumsum(softmax(g(w))), whose gradient torch 2.13 compiles to wrong numbers on the CPU.
-not_compiled = torch.compiler.disable
+
+# The knots are cumsum(softmax(g(w))), whose gradient torch 2.13 compiles to wrong numbers on the CPU.
+@torch.compiler.disable
+def monotonic_spline(widths: Tensor, heights: Tensor, derivatives: Tensor, bound: float = 5.0):
+    """zuko's monotonic rational-quadratic splines from their unconstrained parameters, (..., K), (..., K), (..., K - 1)."""
+    from zuko.transforms import MonotonicRQSTransform
+
+    return MonotonicRQSTransform(widths, heights, derivatives, bound=bound)
 
 
 class SplineAutoregressive(Autoregressive):
@@ -43,18 +49,14 @@ class SplineAutoregressive(Autoregressive):
     """
 
     def __init__(self, features: int, context_features: int = 0, bins: int = 8, bound: float = 5.0, **kwargs) -> None:
-        from zuko.transforms import MonotonicRQSTransform
-
         super().__init__(features, context_features, outputs=3 * bins - 1, **kwargs)
-        self.sizes, self.bound, self.spline = [bins, bins, bins - 1], bound, MonotonicRQSTransform
+        self.sizes, self.bound = [bins, bins, bins - 1], bound
 
     def _spline(self, parameters: Tensor):
-        return self.spline(*parameters.split(self.sizes, dim=-1), bound=self.bound)
+        return monotonic_spline(*parameters.split(self.sizes, dim=-1), bound=self.bound)
 
-    @not_compiled
     def univariate(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         return self._spline(parameters).call_and_ladj(x)
 
-    @not_compiled
     def univariate_inverse(self, y: Tensor, parameters: Tensor) -> Tensor:
         return self._spline(parameters).inv(y)
