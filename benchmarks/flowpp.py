@@ -184,7 +184,7 @@ def compare(shape: str, filters: int, args: argparse.Namespace) -> str:
     size = tuple(int(number) for number in shape.split("x"))
     flow = ImageFlow(size, filters=filters, blocks=args.blocks, components=args.components).to(args.device)
     x = torch.randn(args.batch, *size, device=args.device)
-    flow.initialise(x)
+    flow.initialize(x)
     ours = torch.compile(flow) if args.compile else flow
     training_step(ours, flow, x)
     steps = {

@@ -9,7 +9,7 @@ Without pythae on the path, the first table alone is made. Data: 28x28 binary pi
 
 First table: the Trainer with what every run of the command line has (metrics.csv, progress bar, guard), the same with
 ``--compile``, and ``for batch in loader: loss = objective(batch); backward; Adam step`` with the same model, batches and
-optimiser.
+optimizer.
 
 Second table: pythae 0.1.2's own trainer on its own networks (784-512-16 and back, so many parameters in ours too) and loss
 (bce), against the VAE with the same networks, as a subclass that overrides ``build_encoder`` and ``build_decoder``; the IAF
@@ -57,15 +57,15 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from torch import nn
 
-from callbacks import FiguresBar, NonFiniteGuard
+from callbacks import MetricsProgressBar, NonFiniteGuard
 from datamodules.base import DataModule
 from datamodules.loader import Arrays
+from zoo.lightning import quiet_lightning
 from zoo.models import VAE
 from zoo.nets.mlp import mlp
+from zoo.runs.loggers import MetricsCSV
 from zoo.schedules import KLSchedule
 from zoo.spec import DataSpec
-from zoo.tracking import MetricsCSV
-from zoo.training import quiet_lightning
 
 try:
     from pythae.data.datasets import BaseDataset
@@ -133,7 +133,7 @@ def with_trainer(model: VAE, data: Pixels, device: str) -> float:
             devices=1,
             max_epochs=1,
             logger=MetricsCSV(folder),
-            callbacks=[NonFiniteGuard(), FiguresBar(), clock],
+            callbacks=[NonFiniteGuard(), MetricsProgressBar(), clock],
             limit_val_batches=0,
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -6,7 +6,7 @@ _HOME = {
     "AnimatedTraversals": "latents",
     "DisentanglementScores": "disentanglement_scores",
     "ExponentialMovingAverage": "ema",
-    "FiguresBar": "figures_bar",
+    "MetricsProgressBar": "metrics_progress_bar",
     "FinalValidation": "final_validation",
     "Interpolations": "latents",
     "LatentTraversals": "latents",

@@ -10,12 +10,21 @@ from torch import Tensor
 
 from callbacks.gallery import keep_picture
 from zoo.errors import ZooError
-from zoo.metrics.examination import ALL_SCORES, VOTE_SCORES, Examination, Sizes, can_render, code_table, examine, pick
-from zoo.metrics.points import PointsMetric
-from zoo.metrics.scores import select
-from zoo.metrics.votes import seeded
+from zoo.evaluation.disentanglement import (
+    ALL_SCORES,
+    RENDERED_SCORES,
+    DisentanglementResult,
+    Sizes,
+    cached_encoder,
+    can_render,
+    evaluate_disentanglement,
+    pick,
+)
+from zoo.metrics.disentanglement.factor_sampling import seeded
+from zoo.metrics.disentanglement.points import PointsMetric
+from zoo.metrics.disentanglement.scores import select
 from zoo.models.base import Autoencodes, GenerativeModule
-from zoo.pictures import heat_map
+from zoo.plots import heat_map
 from zoo.spec import Batch
 
 __all__ = ["DisentanglementScores"]
@@ -43,8 +52,8 @@ class DisentanglementScores(Callback):
         every_n_validations: Scores are computed at the first and at every n-th validation from there.
         points: Points for all scores but these two.
         test_points: Fresh points on which classifiers are tested.
-        votes: Votes that the beta-VAE and FactorVAE scores are fitted on.
-        eval_votes: Fresh votes on which they are tested.
+        num_train: Votes that the beta-VAE and FactorVAE scores are fitted on.
+        num_eval: Fresh votes on which they are tested.
         heat_maps: Whether to draw the pictures.
         where_possible: For data without factors and a model without ``encode`` do nothing, instead of raising an error: in a
             preset that is to train on any data.
@@ -60,20 +69,20 @@ class DisentanglementScores(Callback):
         every_n_validations: int = 1,
         points: int = 2000,
         test_points: int = 1000,
-        votes: int = 200,
-        eval_votes: int = 100,
+        num_train: int = 200,
+        num_eval: int = 100,
         heat_maps: bool = True,
         where_possible: bool = False,
         seed: int = 0,
     ):
-        for name in ("every_n_validations", "points", "test_points", "votes", "eval_votes"):
+        for name in ("every_n_validations", "points", "test_points", "num_train", "num_eval"):
             if locals()[name] < 1:
                 raise ZooError(f"{name} {locals()[name]}: 1 or more is needed")
         try:
             self.scores = select(scores, ALL_SCORES)
         except ValueError as error:
             raise ZooError(str(error)) from None
-        self.sizes = Sizes(points, test_points, votes, eval_votes)
+        self.sizes = Sizes(points, test_points, num_train, num_eval)
         self.every_n_validations, self.heat_maps, self.seed = every_n_validations, heat_maps, seed
         self.where_possible = where_possible
         self.validations = 0
@@ -101,7 +110,7 @@ class DisentanglementScores(Callback):
         if reason is not None:
             raise ZooError(f"{name} {reason}; leave it out, or set where_possible: true.")
         self._renders = can_render(trainer.datamodule)
-        votes = [score for score in self.scores if score in VOTE_SCORES]
+        votes = [score for score in self.scores if score in RENDERED_SCORES]
         if votes and not self._renders:
             raise ZooError(f"{name} {pl_module.spec.name} can't render chosen factors, as {', '.join(votes)} need it.")
 
@@ -136,28 +145,30 @@ class DisentanglementScores(Callback):
         found: tuple[dict[str, float], dict[str, str]] = ({}, {})
         if trainer.is_global_zero:
             try:
-                examination = self._examine(trainer, pl_module, held_out)
-                found = examination.scores, examination.undefined
-                self._draw(trainer, pl_module, examination)
+                result = self._evaluate(trainer, pl_module, held_out)
+                found = result.scores, result.undefined
+                self._draw(trainer, pl_module, result)
             except ValueError as error:  # no points at all
                 found = {}, dict.fromkeys(self.scores, str(error))
         scores, undefined = trainer.strategy.broadcast(found)
         for name, reason in undefined.items():
             rank_zero_warn(f"val/{name} is left out: {reason}")
-        figures = {**scores, "disentanglement_seconds": time.perf_counter() - start}
-        pl_module.log_dict({f"val/{name}": value for name, value in figures.items()}, sync_dist=True, batch_size=1)
+        metrics = {**scores, "disentanglement_seconds": time.perf_counter() - start}
+        pl_module.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True, batch_size=1)
 
-    def _examine(self, trainer: Trainer, model: GenerativeModule, held_out: tuple[Tensor, Tensor] | None) -> Examination:
+    def _evaluate(
+        self, trainer: Trainer, model: GenerativeModule, held_out: tuple[Tensor, Tensor] | None
+    ) -> DisentanglementResult:
         table = None
         if held_out is None:
-            table = code_table(lambda x: model.encode(x.to(model.device)), trainer.datamodule, model.device)
-        return examine(self.scores, self.sizes, table, held_out, self.seed)
+            table = cached_encoder(lambda x: model.encode(x.to(model.device)), trainer.datamodule, model.device)
+        return evaluate_disentanglement(self.scores, self.sizes, table, held_out, self.seed)
 
-    def _draw(self, trainer: Trainer, model: LightningModule, examination: Examination) -> None:
+    def _draw(self, trainer: Trainer, model: LightningModule, result: DisentanglementResult) -> None:
         if not self.heat_maps:
             return
-        codes = [f"z{d}" for d in range(examination.points.codes.shape[1])]
-        for kind, (matrix, title) in examination.matrices.items():
+        codes = [f"z{d}" for d in range(result.points.codes.shape[1])]
+        for kind, (matrix, title) in result.matrices.items():
             keep_picture(trainer, kind, heat_map(matrix, codes, model.spec.factor_names, title))
 
 

@@ -16,7 +16,7 @@ class ExponentialMovingAverage(Callback):
 
     The average is updated after every batch, from a copy of the weights at the first one; in its first batches the
     decay is lower, min(decay, (1 + batches) / (10 + batches)), so that the random start is soon forgotten. Buffers
-    (batch normalisation's running means) are copied. The checkpoint holds the average beside the trained weights:
+    (batch normalization's running means) are copied. The checkpoint holds the average beside the trained weights:
     training goes on from the latter, and :func:`zoo.load` gives a model with the former.
 
     References:

@@ -7,7 +7,7 @@ __all__ = ["FinalValidation"]
 
 
 class FinalValidation(Callback):
-    """Validates after the last batch, whatever the interval: a run that is shorter has its figures and scores too.
+    """Validates after the last batch, whatever the interval: a run that is shorter has its metrics and scores too.
 
     It is a validation like any other, before the last checkpoints are written, and the only one after that batch. Where
     the interval did not ask for it, torch's random state is put back after it, so that a run which is resumed goes on

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from zoo.models.base import Autoencodes
-from zoo.pictures import save_gif
+from zoo.plots import save_gif
 from zoo.spec import Batch
 
 __all__ = ["Gallery", "decoded", "keep_picture"]
@@ -69,8 +69,8 @@ class Gallery(Callback):
 
 
 def decoded(model: Autoencodes, z: Tensor) -> Tensor:
-    """Latents (B, d) as pictures show them: the model's ``shades(z)`` if it has any, or else ``decode(z)``."""
-    return getattr(model, "shades", model.decode)(z)
+    """Latents (B, d) as pictures show them: the model's ``decode_mean(z)`` if it has any, or else ``decode(z)``."""
+    return getattr(model, "decode_mean", model.decode)(z)
 
 
 def keep_picture(trainer: Trainer, name: str, image: Image.Image | list[Image.Image]) -> None:

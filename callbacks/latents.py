@@ -7,7 +7,7 @@ from torch import Tensor
 
 from callbacks.gallery import Gallery, decoded
 from zoo.models.base import Autoencodes, GenerativeModule
-from zoo.pictures import picture
+from zoo.plots import picture
 
 __all__ = ["AnimatedTraversals", "Interpolations", "LatentTraversals", "traversals"]
 

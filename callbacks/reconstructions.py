@@ -6,7 +6,7 @@ from pytorch_lightning import Trainer
 
 from callbacks.gallery import Gallery, decoded
 from zoo.models.base import Autoencodes, GenerativeModule
-from zoo.pictures import picture
+from zoo.plots import picture
 
 __all__ = ["Reconstructions"]
 

@@ -9,7 +9,7 @@ from pytorch_lightning import Trainer
 
 from callbacks.gallery import Gallery
 from zoo.models.base import GenerativeModule
-from zoo.pictures import picture
+from zoo.plots import picture
 
 __all__ = ["SampleGrid", "TemperatureSamples"]
 

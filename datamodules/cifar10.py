@@ -1,4 +1,4 @@
-"""CIFAR-10: 32x32 colour photographs, from the binary version or, with a restricted unpickler, the Python version."""
+"""CIFAR-10: 32x32 color photographs, from the binary version or, with a restricted unpickler, the Python version."""
 
 import io
 import pickle

@@ -12,7 +12,7 @@ __all__ = ["Digits"]
 
 
 class Digits(DataModule):
-    """1,797 handwritten digits, 8x8, grey levels 0 .. 16; 1,297 train, 250 validation, 250 test, class-balanced, fixed.
+    """1,797 handwritten digits, 8x8, gray levels 0 .. 16; 1,297 train, 250 validation, 250 test, class-balanced, fixed.
 
     Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (the test part, as in scikit-learn).
     Arguments are those of :class:`DataModule`.

@@ -37,7 +37,7 @@ def render(factors, resolution: int = 64) -> np.ndarray:
 
         x = cx + s (u cos a + v sin a),   y = cy + s (v cos a - u sin a)
 
-    Vertices are rounded to 1/256 pixel; a pixel is 1 when its centre lies inside by the even-odd rule, left and bottom
+    Vertices are rounded to 1/256 pixel; a pixel is 1 when its center lies inside by the even-odd rule, left and bottom
     edges included. At 64 pixels this gives 19,997 of 20,000 genuine images bit for bit, the other three to one pixel
     each. Another resolution scales the canvas by resolution / 64 and keeps the rule, sub-pixel grid included.
 
@@ -101,7 +101,7 @@ def factors_of(index) -> np.ndarray:
 
 
 def _outlines() -> tuple[np.ndarray, ...]:
-    """Polygons of square, ellipse and heart at scale 1, upright and centred: (V, 2) of u to the right, v down."""
+    """Polygons of square, ellipse and heart at scale 1, upright and centered: (V, 2) of u to the right, v down."""
     side = 0.3 * _CANVAS
     t = 2 * np.pi * np.arange(100) / 100
     w = 2 * np.pi * np.arange(150) / 150
@@ -151,9 +151,9 @@ def _vertices(outline: np.ndarray, factors: np.ndarray, resolution: int) -> tupl
 def _fill(x: np.ndarray, y: np.ndarray, resolution: int) -> np.ndarray:
     """Even-odd fill of N polygons, in integers throughout: every crossing of an edge and a row flips the row's tail."""
     half = _SUBPIXELS // 2
-    below = (y + half) // _SUBPIXELS  # first row whose centre lies strictly below the vertex
+    below = (y + half) // _SUBPIXELS  # first row whose center lies strictly below the vertex
     rise = np.roll(below, -1, axis=1) - below
-    image, edge = np.nonzero(rise)  # most edges of the curved shapes lie between two row centres and cross neither
+    image, edge = np.nonzero(rise)  # most edges of the curved shapes lie between two row centers and cross neither
     after = (edge + 1) % x.shape[1]
     x0, y0 = x[image, edge], y[image, edge]
     dx, dy = x[image, after] - x0, y[image, after] - y0
@@ -163,7 +163,7 @@ def _fill(x: np.ndarray, y: np.ndarray, resolution: int) -> np.ndarray:
     which = np.repeat(np.arange(len(count)), count)  # (edges,) -> (crossings,)
     row = np.arange(len(which)) - (np.cumsum(count) - count - first)[which]
     x0, y0, dx, dy = x0[which], y0[which], dx[which], dy[which]
-    # the first column whose centre is at or right of x0 + (centre of row - y0) dx / dy; -(-a // b) rounds up
+    # the first column whose center is at or right of x0 + (center of row - y0) dx / dy; -(-a // b) rounds up
     column = -(-((x0 - half) * dy + (_SUBPIXELS * row + half - y0) * dx) // (_SUBPIXELS * dy))
 
     words = math.ceil(resolution / 64)

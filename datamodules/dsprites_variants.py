@@ -1,4 +1,4 @@
-"""dSprites with colour, with noise, and in front of pictures: drawn afresh at each access, and no factors."""
+"""dSprites with color, with noise, and in front of pictures: drawn afresh at each access, and no factors."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class _Painted(DSprites):
 
 
 class ColorDSprites(_Painted):
-    """dSprites, each in a colour of its own: x = sprite * rgb, with rgb ~ U[0.5, 1)^3 for each image, on black.
+    """dSprites, each in a color of its own: x = sprite * rgb, with rgb ~ U[0.5, 1)^3 for each image, on black.
 
     Colours are drawn afresh at each access, on the device, and rounded to 256 levels. In evaluation each pass sees the
     same. Everything else is as in :class:`DSprites`.
@@ -40,7 +40,7 @@ class ColorDSprites(_Painted):
 class NoisyDSprites(_Painted):
     """dSprites in front of noise: x = min(sprite + u, 1), with u ~ U[0, 1) for each pixel and channel.
 
-    The sprite is white, and what is behind it coloured noise, drawn afresh at each access as in :class:`ColorDSprites`.
+    The sprite is white, and what is behind it colored noise, drawn afresh at each access as in :class:`ColorDSprites`.
     Source: as there.
     """
 
@@ -57,7 +57,7 @@ class BackgroundDSprites(_Painted):
 
     The background is b = (crop + tint) / 2, with a random crop of the picture and tint ~ U[0, 1)^3 for each image; the
     sprite's pixels are 1 - b. Both are drawn afresh at each access as in :class:`ColorDSprites`. The spec's name says
-    which picture: no figure on one is comparable with those on another.
+    which picture: no number on one is comparable with those on another.
 
     Arguments:
         image: Path of the picture, made to fit into 350x274 pixels as The Scream is (at another resolution in proportion);
@@ -128,7 +128,7 @@ class ScreamDSprites(BackgroundDSprites):
         if image is None:
             raise ZooError(
                 "scream_dsprites needs a picture of The Scream: give yours with --data.image FILE.\n"
-                "--data background_dsprites needs none; it is another data set, and figures on the two don't compare."
+                "--data background_dsprites needs none; it is another data set, and metrics on the two don't compare."
             )
         super().__init__(image, **options)
 

@@ -40,7 +40,7 @@ class ImageFolder(DataModule):
     Arguments:
         root: The folder.
         size: Height and width.
-        channels: 3 for colour, 1 for grey.
+        channels: 3 for color, 1 for gray.
         batch_size, eval_batch_size, seed, on_device: see :class:`DataModule`.
 
     Raises: ZooError where there is no such folder, no picture in it, too few for three splits, or a damaged one.

@@ -19,7 +19,7 @@ class Arrays:
         x: (N, ...) uint8 levels or float vectors.
         factors: (N, K) class indices, or None.
         label: (N,) classes, or None.
-        transform: ``(x, generator) -> x`` on the gathered batch, on its device: binarisation, unpacking, noise.
+        transform: ``(x, generator) -> x`` on the gathered batch, on its device: binarization, unpacking, noise.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: 28x28 pictures in 8 bits, or binarised in a way that the spec names."""
+"""MNIST and Fashion-MNIST: 28x28 pictures in 8 bits, or binarized in a way that the spec names."""
 
 import gzip
 import hashlib
@@ -34,7 +34,7 @@ class MNIST(DataModule):
 
     Arguments:
         root: Folder where the files are, or will be downloaded to.
-        binarize: None for 256 grey levels. ``dynamic``: each pixel is 1 with probability grey/255, drawn afresh for
+        binarize: None for 256 gray levels. ``dynamic``: each pixel is 1 with probability gray/255, drawn afresh for
             each training batch, and once for all in evaluation. ``static``: one draw for all: Larochelle's
             ``binarized_mnist_{train,valid,test}.amat`` where they are found under ``root`` (they have no labels; MNIST
             only), else a draw with seed 0. ``threshold``: 1 above 127; comparable with no published number.
@@ -76,13 +76,13 @@ class MNIST(DataModule):
     ):
         super().__init__(batch_size, eval_batch_size, seed, on_device)
         if binarize not in (None, "static", "dynamic", "threshold"):
-            raise ZooError(f"binarize {binarize!r}: static, dynamic or threshold is accepted; None for grey levels.")
+            raise ZooError(f"binarize {binarize!r}: static, dynamic or threshold is accepted; None for gray levels.")
         self.root, self.binarize = Path(root).expanduser(), binarize
         self._amat = self._find_amat() if binarize == "static" else {}
 
     @property
     def spec(self) -> DataSpec:
-        """28x28 pictures of 256 levels, or of 2 with the binarisation in the name."""
+        """28x28 pictures of 256 levels, or of 2 with the binarization in the name."""
         if self.binarize is None:
             return DataSpec(self.title, (1, 28, 28), levels=256)
         source = "" if self.binarize != "static" else "-larochelle" if self._amat else "-seed0"
@@ -108,7 +108,7 @@ class MNIST(DataModule):
             if self.binarize == "threshold":
                 arrays[key] = (arrays[key] > 127).astype(np.uint8)
             elif self.binarize == "static":
-                # A level u drawn from 0 .. 254 lies below the grey level g with probability g/255.
+                # A level u drawn from 0 .. 254 lies below the gray level g with probability g/255.
                 arrays[key] = (draw.randint(0, 255, arrays[key].shape, np.uint8) < arrays[key]).astype(np.uint8)
         transform = _bernoulli if self.binarize == "dynamic" else None
         train, test = (

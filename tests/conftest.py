@@ -15,9 +15,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def run_two_processes(script: str, folder: Path) -> None:
     """Run ``tests/<script>``, which writes into ``folder``, on two processes of one thread each; both must succeed."""
     path = REPOSITORY / "tests" / script
+    places = (REPOSITORY, REPOSITORY / "tests", path.parent)
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(path), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(REPOSITORY), str(path.parent)))},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, places))},
         capture_output=True,
         text=True,
         check=False,
@@ -36,7 +37,7 @@ def _quiet_processors():
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capsys):
     """Runs ``python -m zoo.<verb> ...`` in this process and in an empty folder; returns (exit status, stdout, stderr)."""
-    from zoo.cli import main
+    from zoo.cli.main import main
 
     monkeypatch.chdir(tmp_path)
 

@@ -7,7 +7,7 @@ import shlex
 import pytest
 from conftest import REPOSITORY
 
-from zoo.cli import Command
+from zoo.cli.command import Command
 
 RESULTS = REPOSITORY / "results"
 COMPARE = runpy.run_path(str(RESULTS / "compare.py"))

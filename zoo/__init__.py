@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str):
     """Import a model class, or ``load``, when it is first asked for, so that ``import zoo`` costs nothing."""
     if name == "load":
-        from zoo.checkpoints import load
+        from zoo.runs.checkpoints import load
 
         return load
     paths = {entry.path.rpartition(".")[2]: entry.path for entry in registry.MODELS.values()}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from zoo.errors import ZooError
 
-__all__ = ["DATA", "MODELS", "Entry", "find_class", "part", "preset", "suggestion"]
+__all__ = ["DATA", "MODELS", "Entry", "build_component", "find_class", "import_class", "preset", "suggestion"]
 
 
 class Entry(NamedTuple):
@@ -36,17 +36,17 @@ MODELS = {
 DATA = {
     "digits": Entry("datamodules.Digits", "1,797 real handwritten digits, 8x8, 17 levels; embedded, no download"),
     "dsprites": Entry("datamodules.DSprites", "737,280 sprites, 64x64, binary, 5 known factors; rendered here, no download"),
-    "color_dsprites": Entry("datamodules.ColorDSprites", "dsprites, each in a random colour, 3 channels, 8 bits"),
-    "noisy_dsprites": Entry("datamodules.NoisyDSprites", "dsprites on coloured noise, 3 channels, 8 bits"),
+    "color_dsprites": Entry("datamodules.ColorDSprites", "dsprites, each in a random color, 3 channels, 8 bits"),
+    "noisy_dsprites": Entry("datamodules.NoisyDSprites", "dsprites on colored noise, 3 channels, 8 bits"),
     "background_dsprites": Entry("datamodules.BackgroundDSprites", "dsprites inverting a photograph, embedded or your own"),
     "scream_dsprites": Entry("datamodules.ScreamDSprites", "dsprites inverting The Scream (--data.image FILE)"),
-    "shapes3d": Entry("datamodules.Shapes3D", "480,000 shapes in a room, 64x64, colour, 6 known factors"),
-    "smallnorb": Entry("datamodules.SmallNORB", "48,600 photographs of toys, 64x64, grey, 4 known factors"),
-    "cars3d": Entry("datamodules.Cars3D", "17,568 renderings of cars, 64x64, colour, 3 known factors"),
+    "shapes3d": Entry("datamodules.Shapes3D", "480,000 shapes in a room, 64x64, color, 6 known factors"),
+    "smallnorb": Entry("datamodules.SmallNORB", "48,600 photographs of toys, 64x64, gray, 4 known factors"),
+    "cars3d": Entry("datamodules.Cars3D", "17,568 renderings of cars, 64x64, color, 3 known factors"),
     "toy": Entry("datamodules.Toy", "2-D and 1-D densities with known log p: ring, grid, moons, mixture"),
-    "mnist": Entry("datamodules.MNIST", "70,000 handwritten digits, 28x28, 8 bits or binarised"),
-    "fashion_mnist": Entry("datamodules.FashionMNIST", "70,000 pictures of clothes, 28x28, 8 bits or binarised"),
-    "cifar10": Entry("datamodules.CIFAR10", "60,000 colour photographs, 32x32, 8 bits"),
+    "mnist": Entry("datamodules.MNIST", "70,000 handwritten digits, 28x28, 8 bits or binarized"),
+    "fashion_mnist": Entry("datamodules.FashionMNIST", "70,000 pictures of clothes, 28x28, 8 bits or binarized"),
+    "cifar10": Entry("datamodules.CIFAR10", "60,000 color photographs, 32x32, 8 bits"),
     "folder": Entry("datamodules.ImageFolder", "your own pictures: any folder of images (--data.root FOLDER)"),
 }
 
@@ -55,6 +55,14 @@ def find_class(path: str) -> type:
     """The class that a dotted path names; ImportError or AttributeError where there is none."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
+
+
+def import_class(path: str) -> type:
+    """The class at a dotted path, the current folder included; ZooError where there is none."""
+    try:
+        return find_class(path)
+    except (ImportError, AttributeError) as error:
+        raise ZooError(f"can't import {path}: {error}.\nGive module.Class, importable from {Path.cwd()}.") from error
 
 
 def preset(name: str) -> Path | None:
@@ -66,7 +74,9 @@ def preset(name: str) -> Path | None:
     return None
 
 
-def part(kind: str, name: str, known: Mapping[str, Callable], given: tuple, options: Mapping[str, Any] | None) -> Any:
+def build_component(
+    kind: str, name: str, known: Mapping[str, Callable], given: tuple, options: Mapping[str, Any] | None
+) -> Any:
     """Make the part called ``name``: one of ``known``, or the class at a dotted path of the user's own.
 
     Arguments:

@@ -5,8 +5,8 @@ from dataclasses import astuple, dataclass
 import torch
 from torch import Tensor
 
+from zoo.distributed import gather
 from zoo.errors import ZooError
-from zoo.gather import gather
 
 __all__ = ["KLSchedule"]
 

@@ -1,20 +1,15 @@
 """What passes between data and models: a batch of examples, and the description of the data they come from."""
 
 from dataclasses import asdict, dataclass
-from math import log, prod
-from typing import NamedTuple
+from math import prod
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
 
-__all__ = ["Batch", "DataSpec", "bits_per_dim", "full_precision"]
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """bfloat16 and float16, as autocast gives them, to float32; float32 and float64 unchanged."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+__all__ = ["Batch", "DataSpec", "spec_of"]
 
 
 class Batch(NamedTuple):
@@ -38,7 +33,7 @@ class DataSpec:
     Arguments:
         name: What the numbers are on, with its variant: ``"mnist[dynamic]"``.
         shape: (C, H, W) of images, (D,) of vectors.
-        levels: The number of grey or colour levels of discrete data (2, 17, 256); None for continuous data.
+        levels: The number of gray or color levels of discrete data (2, 17, 256); None for continuous data.
         factor_names: Names of the ground-truth factors, empty where there are none.
         factor_sizes: The number of values of each factor.
     """
@@ -91,6 +86,9 @@ class DataSpec:
         return x if self.levels is None else x.to(torch.get_default_dtype()) / (self.levels - 1)
 
 
-def bits_per_dim(log_p: Tensor, spec: DataSpec) -> Tensor:
-    """-log p / (D ln 2), from nats per example of D dimensions."""
-    return -log_p / (spec.dims * log(2))
+def spec_of(data: Any) -> DataSpec:
+    """The spec of any datamodule; ZooError where it has none."""
+    spec = getattr(data, "spec", None)
+    if not isinstance(spec, DataSpec | dict):
+        raise ZooError(f"{type(data).__name__} has no spec: give it an attribute spec = zoo.spec.DataSpec(...)")
+    return DataSpec.of(spec)

@@ -58,8 +58,8 @@ def main() -> None:
         for i in range(5):
             for k in range(5):
                 value = scores.information[i, k].item()
-                colour = "white" if value > 1.8 else "black"
-                axes[1, column].text(k, i, f"{value:.2f}", ha="center", va="center", color=colour)
+                color = "white" if value > 1.8 else "black"
+                axes[1, column].text(k, i, f"{value:.2f}", ha="center", va="center", color=color)
         mig, dci, sap = found.values()
         axes[1, column].set_title(f"information in nats; MIG {mig:.3f}, DCI {dci:.3f}, SAP {sap:.3f}")
     figure.savefig(Path(__file__).with_suffix(".png"))

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from zoo.errors import ZooError
-from zoo.spec import DataSpec, full_precision
+from zoo.precision import widen_half
+from zoo.spec import DataSpec
 
-__all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "DiscretisedLogistic", "Gaussian", "Likelihood", "default_likelihood"]
+__all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "DiscretizedLogistic", "Gaussian", "Likelihood", "default_likelihood"]
 
 
 class Likelihood(nn.Module):
@@ -22,7 +23,7 @@ class Likelihood(nn.Module):
     Attributes:
         outputs: Numbers that the decoder gives for each value of x.
         exact: Whether log p(x|z) is that of the data themselves, so that NLL and bits/dim mean something: false for a
-            Bernoulli on grey levels and for a density on discrete data.
+            Bernoulli on gray levels and for a density on discrete data.
     """
 
     outputs: int
@@ -34,7 +35,7 @@ class Likelihood(nn.Module):
 
     def log_prob(self, x: Tensor, raw: Tensor) -> Tensor:
         """log p(x|z) in nats, summed over dimensions: x (B, *shape), raw (..., B, outputs, *shape) -> (..., B)."""
-        values = self.log_prob_of_values(x, full_precision(raw).movedim(-1 - len(self.spec.shape), 0))
+        values = self.log_prob_of_values(x, widen_half(raw).movedim(-1 - len(self.spec.shape), 0))
         return values.flatten(-len(self.spec.shape)).sum(-1)
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class Likelihood(nn.Module):
         """The mean of p(x|z) in data space, levels rounded: raw (B, outputs, *shape) -> (B, *shape)."""
         raise NotImplementedError
 
-    def shades(self, raw: Tensor) -> Tensor:
+    def mean_for_plots(self, raw: Tensor) -> Tensor:
         """The same for pictures: floats between levels where these are so few that rounding would hide the mean."""
         return self.mean(raw)
 
@@ -61,7 +62,7 @@ class Likelihood(nn.Module):
 
 
 class Bernoulli(Likelihood):
-    """p(x|z) of binary data with probabilities sigmoid(raw); on grey levels in [0, 1] a loss and not a likelihood."""
+    """p(x|z) of binary data with probabilities sigmoid(raw); on gray levels in [0, 1] a loss and not a likelihood."""
 
     outputs = 1
 
@@ -79,12 +80,12 @@ class Bernoulli(Likelihood):
         """The nearest level to the probability."""
         return self._levels(raw[:, 0].float().sigmoid())
 
-    def shades(self, raw: Tensor) -> Tensor:
+    def mean_for_plots(self, raw: Tensor) -> Tensor:
         """The probability, on the scale of the levels."""
         return raw[:, 0].float().sigmoid() * ((self.spec.levels or 2) - 1)
 
     def sample(self, raw: Tensor) -> Tensor:
-        """0 or 1; for grey levels the mean, since the Bernoulli of a grey level is no distribution of it."""
+        """0 or 1; for gray levels the mean, since the Bernoulli of a gray level is no distribution of it."""
         return raw[:, 0].float().sigmoid().bernoulli().to(torch.uint8) if self.exact else self.mean(raw)
 
 
@@ -117,7 +118,7 @@ class Gaussian(Likelihood):
         return self.spec.from_signed(raw[:, 0] + self.log_scale.exp() * torch.randn_like(raw[:, 0]))
 
 
-class DiscretisedLogistic(Likelihood):
+class DiscretizedLogistic(Likelihood):
     """P(x|z) of levels: the mass of a logistic distribution in each level's interval, the outermost ones open.
 
     On the scale [-1, 1] levels lie 2 / (levels - 1) apart. References: Kingma et al., Improved Variational Inference with
@@ -129,7 +130,7 @@ class DiscretisedLogistic(Likelihood):
     def __init__(self, spec: DataSpec):
         super().__init__(spec)
         if spec.levels is None:
-            raise ZooError(f"a discretised_logistic likelihood takes data with levels, and {spec.name} is continuous")
+            raise ZooError(f"a discretized_logistic likelihood takes data with levels, and {spec.name} is continuous")
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
         """log(sigmoid(upper) - sigmoid(lower)), from log-sigmoids, so that it does not underflow far from the mean."""
@@ -174,7 +175,7 @@ class Categorical(Likelihood):
 
     def sample(self, raw: Tensor) -> Tensor:
         """A level for each dimension."""
-        return torch.distributions.Categorical(logits=full_precision(raw).movedim(1, -1)).sample().to(torch.uint8)
+        return torch.distributions.Categorical(logits=widen_half(raw).movedim(1, -1)).sample().to(torch.uint8)
 
 
 def default_likelihood(spec: DataSpec) -> str:
@@ -183,13 +184,13 @@ def default_likelihood(spec: DataSpec) -> str:
         return "gaussian"
     if spec.levels == 2:
         return "bernoulli"
-    return "categorical" if spec.levels <= 32 else "discretised_logistic"
+    return "categorical" if spec.levels <= 32 else "discretized_logistic"
 
 
 # name -> what makes the likelihood from (spec, **options)
 LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
-    "discretised_logistic": DiscretisedLogistic,
+    "discretized_logistic": DiscretizedLogistic,
     "categorical": Categorical,
 }

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence, register_kl
 from torch.nn.functional import softplus
 
-from zoo.distributions.normal import factorised_normal
+from zoo.distributions.normal import factorized_normal
 from zoo.errors import ZooError
-from zoo.spec import full_precision
+from zoo.precision import widen_half
 from zoo.transforms import (
     Compose,
     GatedAutoregressive,
@@ -39,7 +39,7 @@ class SampledPosterior:
         self.base, self.transform, self.context = base, transform, context
 
     def rsample_and_log_prob(self, sample_shape: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-        """Reparameterised latents (*sample_shape, B, d) and their log-densities (*sample_shape, B) in nats."""
+        """Reparameterized latents (*sample_shape, B, d) and their log-densities (*sample_shape, B) in nats."""
         z = self.base.rsample(sample_shape)
         log_q = self.base.log_prob(z)
         if self.transform is None:
@@ -73,7 +73,7 @@ class SampledPosterior:
 
 @register_kl(MultivariateNormal, Independent)
 def _kl_multivariate_normal_independent(q: MultivariateNormal, p: Independent) -> Tensor:
-    """Full covariance against a factorised normal, log-determinants from the Cholesky factor."""
+    """Full covariance against a factorized normal, log-determinants from the Cholesky factor."""
     if not isinstance(p.base_dist, Normal):
         raise NotImplementedError
     mean, scale = p.base_dist.mean, p.base_dist.stddev
@@ -127,8 +127,8 @@ class DiagonalGaussian(Posterior):
 
     def gaussian(self, features: Tensor) -> Independent:
         """The Gaussian itself, in float32 whatever autocast says."""
-        mean, raw = full_precision(self.heads(features)).chunk(2, -1)
-        return factorised_normal(mean, softplus(raw) + 1e-5 if self.scale == "softplus" else (raw / 2).exp())
+        mean, raw = widen_half(self.heads(features)).chunk(2, -1)
+        return factorized_normal(mean, softplus(raw) + 1e-5 if self.scale == "softplus" else (raw / 2).exp())
 
 
 class FullGaussian(Posterior):
@@ -141,7 +141,7 @@ class FullGaussian(Posterior):
 
     def forward(self, features: Tensor) -> SampledPosterior:
         """Gaussians with batch shape (B,)."""
-        mean, raw = full_precision(self.heads(features)).tensor_split((self.latent_dim,), -1)
+        mean, raw = widen_half(self.heads(features)).tensor_split((self.latent_dim,), -1)
         lower = raw.new_zeros(*raw.shape[:-1], self.latent_dim, self.latent_dim)  # (B, d, d)
         lower[..., self.index[0], self.index[1]] = raw
         diagonal = lower.diagonal(dim1=-2, dim2=-1)
@@ -150,7 +150,7 @@ class FullGaussian(Posterior):
 
 
 class FlowPosterior(DiagonalGaussian):
-    """q(z|x): a diagonal Gaussian sent through an amortised flow, whose parameters depend on the features.
+    """q(z|x): a diagonal Gaussian sent through an amortized flow, whose parameters depend on the features.
 
     Arguments:
         features: The size of the encoder's output.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, constraints
 from torch.nn.functional import softplus
 
-from zoo.distributions.normal import factorised_normal
+from zoo.distributions.normal import factorized_normal
 from zoo.transforms import AffineAutoregressive, SplineAutoregressive, Transform, autoregressive_flow
 
 __all__ = ["PRIORS", "FlowDistribution", "FlowPrior", "MixtureOfGaussians", "Prior", "StandardNormal", "VampPrior"]
@@ -32,7 +32,7 @@ class FlowDistribution(Distribution):
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     def rsample(self, sample_shape=torch.Size()) -> Tensor:  # noqa: B008 (the base class's signature)
-        """Reparameterised samples."""
+        """Reparameterized samples."""
         return self.transform.inverse(self.base.rsample(sample_shape))[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class Prior(nn.Module):
 
     def normal(self, temperature: float = 1.0) -> Independent:
         """N(0, temperature^2 I) on the module's device."""
-        return factorised_normal(self.zero, torch.full_like(self.zero, temperature))
+        return factorized_normal(self.zero, torch.full_like(self.zero, temperature))
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """n latents (n, d); ``temperature`` scales the noise that they are made of."""
@@ -101,12 +101,12 @@ class MixtureOfGaussians(Prior):
         return self._mixture(temperature).sample((n,))
 
     def _mixture(self, temperature: float) -> Distribution:
-        components = factorised_normal(self.means, temperature * (softplus(self.raw_scales) + 1e-5))
+        components = factorized_normal(self.means, temperature * (softplus(self.raw_scales) + 1e-5))
         return _mixture(self.logits, components)
 
 
 def _mixture(logits: Tensor, components: Distribution) -> MixtureSameFamily:
-    """The mixture of M components, unchecked: see :func:`factorised_normal`."""
+    """The mixture of M components, unchecked: see :func:`factorized_normal`."""
     return MixtureSameFamily(Categorical(logits=logits, validate_args=False), components, validate_args=False)
 
 

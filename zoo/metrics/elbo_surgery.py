@@ -27,8 +27,8 @@ def log_aggregate(mean: Tensor, scale: Tensor, z: Tensor) -> Tensor:
         z: Where the density is wanted, with shape :math:`(M, d)`.
     """
 
-    centre = mean.double().mean(0)
-    mean, scale, z = mean.double() - centre, scale.double(), z.double() - centre
+    center = mean.double().mean(0)
+    mean, scale, z = mean.double() - center, scale.double(), z.double() - center
     # -1/2 |L^-1 (z - mu)|^2 = -1/2 z^T P z + z^T P mu - 1/2 mu^T P mu, P = Sigma^-1: one product of matrices for all pairs.
     if scale.dim() == 3:
         precision = torch.cholesky_inverse(scale)  # (N, d, d)
@@ -58,7 +58,7 @@ class ELBOSurgery(Metric):
     Of more than ``points`` examples every second is used, or every fourth, ..., so that no more than ``points`` are, spread
     evenly over all that were seen. Memory grows with ``points``, time with its square. The draws are the same at each
     pass, and come from a random stream of their own. Posteriors that are not Gaussian are left out, since a flow's density
-    is known at its own draws only: there are no figures then.
+    is known at its own draws only: there are no metrics then.
 
     References:
         | ELBO surgery: yet another way to carve up the variational evidence lower bound (Hoffman & Johnson, 2016)

@@ -11,7 +11,7 @@ __all__ = ["AnnealedVAE"]
 
 
 class AnnealedVAE(VAE):
-    """Minimises E_q[-log p(x|z)] + gamma |KL - C(t)|, C(t) = capacity min(1, t / capacity_steps), t in batches.
+    """Minimizes E_q[-log p(x|z)] + gamma |KL - C(t)|, C(t) = capacity min(1, t / capacity_steps), t in batches.
 
     KL is the mean of KL(q(z|x) || p(z)) over the batch, of all processes together. Logged besides: ``capacity``, C(t).
 

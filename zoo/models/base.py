@@ -7,19 +7,28 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
+from sklearn.utils.metaestimators import available_if
 from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.spec import Batch, DataSpec
 
-__all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood", "HasPosterior"]
+__all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood", "HasPosterior", "with_likelihood"]
+
+
+# Decorates ``log_likelihood`` of a model that has a likelihood of some data only.
+with_likelihood = available_if(lambda model: hasattr(model, "likelihood_kind"))
 
 
 @runtime_checkable
 class HasLikelihood(Protocol):
-    """Models whose log p(x) can be computed or bounded; ``likelihood`` is None where a loss stands in its place."""
+    """Models whose log p(x) can be computed or bounded.
 
-    likelihood: Literal["exact", "bound"] | None
+    A model that has a likelihood of some data only sets ``likelihood_kind`` for those, and :data:`with_likelihood` takes the
+    method away from the others.
+    """
+
+    likelihood_kind: Literal["exact", "bound"]
 
     def log_likelihood(self, x: Tensor, samples: int = 1) -> Tensor:
         """log p(x) in nats per example, (B,), or its importance-weighted bound with ``samples`` samples."""
@@ -65,13 +74,13 @@ class GenerativeModule(LightningModule):
         spec: The data's description, a :class:`~zoo.spec.DataSpec` or its dict. The command line fills it in.
 
     Attributes:
-        recorded: The newest training figures by their full names, tensors on the device.
+        latest_metrics: The newest training metrics by their full names, tensors on the device.
     """
 
     strategy: ClassVar[str] = "ddp"  # how Lightning runs this model on several processes
     monitor: ClassVar[str | None] = None  # the metric that says which checkpoint is best; None where nothing does
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
-    on_progress_bar: ClassVar[tuple[str, ...]] = ("loss",)
+    progress_bar_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     compiled: ClassVar[tuple[str, ...]] = ("objective",)  # the methods that ``compile`` compiles
     lr: float = 1e-3
 
@@ -82,10 +91,10 @@ class GenerativeModule(LightningModule):
         plain = {name: asdict(value) if is_dataclass(value) else value for name, value in self.hparams.items()}
         self._set_hparams({**plain, "spec": self.spec.to_dict()})
         self._hparams_initial = dict(self.hparams)
-        self.recorded: dict[str, Tensor] = {}
+        self.latest_metrics: dict[str, Tensor] = {}
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to be minimised, a scalar, and the named terms to be logged beside it (detached or not)."""
+        """The loss to be minimized, a scalar, and the named terms to be logged beside it (detached or not)."""
         raise NotImplementedError(f"{type(self).__name__} must define objective(batch) -> (loss, terms)")
 
     def sample(self, n: int) -> Tensor:
@@ -114,58 +123,58 @@ class GenerativeModule(LightningModule):
         return lambda *args: (compiled if self.training else plain)(*args)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One optimiser step's loss."""
+        """One optimizer step's loss."""
         loss, terms = self.objective(batch)
-        self.record("train", {"loss": loss, **terms}, len(batch.x))
+        self.log_terms("train", {"loss": loss, **terms}, len(batch.x))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The objective on held-out examples."""
         loss, terms = self.objective(batch)
-        self.record("val", {"loss": loss, **terms}, len(batch.x))
+        self.log_terms("val", {"loss": loss, **terms}, len(batch.x))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """The objective on test examples."""
         loss, terms = self.objective(batch)
-        self.record("test", {"loss": loss, **terms}, len(batch.x))
+        self.log_terms("test", {"loss": loss, **terms}, len(batch.x))
 
-    def record(self, stage: Literal["train", "val", "test"], terms: dict[str, Tensor], batch_size: int) -> None:
+    def log_terms(self, stage: Literal["train", "val", "test"], terms: dict[str, Tensor], batch_size: int) -> None:
         """Log ``terms`` as ``<stage>/<name>``: per step while training, as means over all examples and processes else.
 
         Lightning's ``log`` costs as much as the training of a small network, and its bars read a number from the device
-        at every batch. So a training batch's terms are kept in :attr:`recorded`, and logged where they are written.
+        at every batch. So a training batch's terms are kept in :attr:`latest_metrics`, and logged where they are written.
         """
-        figures = {f"{stage}/{name}": value.detach() for name, value in terms.items()}
+        metrics = {f"{stage}/{name}": value.detach() for name, value in terms.items()}
         if stage == "train":
-            self.recorded.update(figures)
+            self.latest_metrics.update(metrics)
         else:
-            self._log(figures, on_bar=True, on_epoch=True, sync_dist=True, batch_size=batch_size)
+            self._log(metrics, on_bar=True, on_epoch=True, sync_dist=True, batch_size=batch_size)
 
     def on_train_epoch_start(self) -> None:
-        """Forget the last epoch's figures."""
-        self.recorded.clear()
+        """Forget the last epoch's metrics."""
+        self.latest_metrics.clear()
 
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
-        """Log the recorded figures where loggers write a row, and at the end of an epoch or of training."""
+        """Log the latest metrics where loggers write a row, and at the end of an epoch or of training."""
         trainer = self.trainer
         written = trainer._logger_connector.should_update_logs or trainer.fast_dev_run
         if written or trainer.is_last_batch or trainer.global_step == trainer.max_steps:
             stock = isinstance(trainer.progress_bar_callback, TQDMProgressBar | RichProgressBar)
-            self._log(self.recorded, on_bar=stock, on_step=True, on_epoch=False)
+            self._log(self.latest_metrics, on_bar=stock, on_step=True, on_epoch=False)
 
-    def _log(self, figures: dict[str, Tensor], on_bar: bool, **options) -> None:
+    def _log(self, metrics: dict[str, Tensor], on_bar: bool, **options) -> None:
         for shown in (True, False):
-            part = {key: value for key, value in figures.items() if (key.partition("/")[2] in self.on_progress_bar) == shown}
-            self.log_dict(part, prog_bar=shown and on_bar, **options)
+            names = [name for name in metrics if (name.partition("/")[2] in self.progress_bar_metrics) == shown]
+            self.log_dict({name: metrics[name] for name in names}, prog_bar=shown and on_bar, **options)
 
     def adam(self, parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
         """Adam in its fused form, the fastest on CPU and GPU."""
         return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
 
     def step_uncounted(self, optimizer: torch.optim.Optimizer) -> None:
-        """In manual optimisation, a step that ``global_step`` doesn't count: of the second optimiser of a batch, or third.
+        """In manual optimization, a step that ``global_step`` doesn't count: of the second optimizer of a batch, or third.
 
-        Lightning counts the steps of the optimisers it wraps. Take ``optimizer`` from ``self.optimizers(
+        Lightning counts the steps of the optimizers it wraps. Take ``optimizer`` from ``self.optimizers(
         use_pl_optimizer=False)``: through the strategy its step is the same, and ``global_step`` is the number of batches.
         """
         self.trainer.strategy.optimizer_step(optimizer, lambda: None)

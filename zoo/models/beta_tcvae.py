@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from zoo.distributed import gather
 from zoo.distributions.posteriors import SampledPosterior
 from zoo.errors import ZooError
-from zoo.gather import gather
 from zoo.models.vae import VAE
 from zoo.spec import Batch, DataSpec
 
@@ -31,7 +31,7 @@ def total_correlation(z: Tensor, mean: Tensor, stddev: Tensor) -> Tensor:
 
 
 class BetaTCVAE(VAE):
-    """Minimises E_q[-log p(x|z)] + KL(q(z|x) || p(z)) + (beta - 1) TC, TC = KL(q(z) || prod_l q(z_l)).
+    """Minimizes E_q[-log p(x|z)] + KL(q(z|x) || p(z)) + (beta - 1) TC, TC = KL(q(z) || prod_l q(z_l)).
 
     TC is estimated with the batch's posteriors in the place of q(z), those of all processes together. Logged besides:
     ``total_correlation``, the estimate.

@@ -9,7 +9,7 @@ __all__ = ["BetaVAE"]
 
 
 class BetaVAE(VAE):
-    """Minimises E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)).
+    """Minimizes E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)).
 
     References:
         Higgins et al., beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework, 2017.

@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zoo.distributed import gather
 from zoo.distributions.posteriors import SampledPosterior
 from zoo.errors import ZooError
-from zoo.gather import gather
 from zoo.models.vae import VAE
 from zoo.spec import Batch, DataSpec
 
@@ -24,8 +24,8 @@ def code_covariance(mean: Tensor, scale: Tensor | None = None) -> Tensor:
         scale: Standard deviations (B, d) or Cholesky factors (B, d, d) of the posteriors; Cov(mu) alone if not given.
     """
     with torch.autocast(mean.device.type, enabled=False):
-        centred = mean - mean.mean(0)
-        covariance = centred.T @ centred / len(mean)
+        centered = mean - mean.mean(0)
+        covariance = centered.T @ centered / len(mean)
         if scale is None:
             return covariance
         own = scale @ scale.mT if scale.dim() == 3 else scale.square().diag_embed()
@@ -33,7 +33,7 @@ def code_covariance(mean: Tensor, scale: Tensor | None = None) -> Tensor:
 
 
 class DIPVAE(VAE):
-    """Minimises E_q[-log p(x|z)] + KL(q(z|x) || p(z)) + l_od sum_{i != j} C_ij^2 + l_d sum_i (C_ii - 1)^2.
+    """Minimizes E_q[-log p(x|z)] + KL(q(z|x) || p(z)) + l_od sum_{i != j} C_ij^2 + l_d sum_i (C_ii - 1)^2.
 
     Variant I: C = Cov(mu), of the posterior means. Variant II: C = Cov(mu) + E[Sigma], the covariance of q(z) itself. Both
     over the batch, of all processes together. Logged besides: ``off_diagonal`` and ``diagonal``, the two sums.
@@ -73,5 +73,5 @@ class DIPVAE(VAE):
         variances = covariance.diagonal()
         off_diagonal = covariance.square().sum() - variances.square().sum()
         diagonal = (variances - 1).square().sum()
-        figures = {"off_diagonal": off_diagonal, "diagonal": diagonal}
-        return self.lambda_od * off_diagonal + self.lambda_d * diagonal, figures
+        metrics = {"off_diagonal": off_diagonal, "diagonal": diagonal}
+        return self.lambda_od * off_diagonal + self.lambda_d * diagonal, metrics

@@ -9,18 +9,19 @@ from torch.nn.functional import log_softmax
 from zoo.distributions.posteriors import SampledPosterior
 from zoo.models.vae import VAE
 from zoo.nets.locatello import LatentDiscriminator
-from zoo.spec import Batch, DataSpec, full_precision
+from zoo.precision import widen_half
+from zoo.spec import Batch, DataSpec
 
-__all__ = ["FactorVAE", "permuted"]
+__all__ = ["FactorVAE", "permute_dims"]
 
 
-def permuted(z: Tensor) -> Tensor:
+def permute_dims(z: Tensor) -> Tensor:
     """Each code's values shuffled over the batch, by a permutation of its own: (B, d) to draws of prod_l q(z_l)."""
     return z.gather(0, torch.rand(z.shape, device=z.device).argsort(0))
 
 
 class FactorVAE(VAE):
-    """Minimises E_q[-log p(x|z)] + KL(q(z|x) || p(z)) + gamma E_q[log D(z) - log(1 - D(z))].
+    """Minimizes E_q[-log p(x|z)] + KL(q(z|x) || p(z)) + gamma E_q[log D(z) - log(1 - D(z))].
 
     D(z) is the probability that a discriminator gives to z being a draw of q(z) and not of prod_l q(z_l); where it is
     right, the last term is the total correlation KL(q(z) || prod_l q(z_l)). Every batch is cut into halves, as the paper
@@ -39,7 +40,7 @@ class FactorVAE(VAE):
         options: Those of VAE.
     """
 
-    # The two optimisers train different parameters, which plain "ddp" refuses.
+    # The two optimizers train different parameters, which plain "ddp" refuses.
     strategy: ClassVar[str] = "ddp_find_unused_parameters_true"
 
     def __init__(
@@ -58,16 +59,16 @@ class FactorVAE(VAE):
 
     def discriminate(self, z: Tensor) -> Tensor:
         """log D(z) and log(1 - D(z)) of latents (B, d): (B, 2), in float32 whatever autocast says."""
-        return log_softmax(full_precision(self.discriminator(z)), 1)
+        return log_softmax(widen_half(self.discriminator(z)), 1)
 
     def penalty(self, batch: Batch, q: SampledPosterior, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """gamma E[log D(z) - log(1 - D(z))], and the discriminator's loss on the same codes."""
         joint = self.discriminate(z)
         tc = (joint[:, 0] - joint[:, 1]).mean()
-        figures = {"total_correlation": tc}
+        metrics = {"total_correlation": tc}
         if not self.training:
-            figures["discriminator_loss"] = self.discriminator_loss(z, permuted(z))
-        return self.gamma * tc, figures
+            metrics["discriminator_loss"] = self.discriminator_loss(z, permute_dims(z))
+        return self.gamma * tc, metrics
 
     def discriminator_loss(self, z: Tensor, shuffled: Tensor) -> Tensor:
         """-1/2 E[log D(z)] - 1/2 E[log(1 - D(shuffled))]; log 2 where the two can't be told apart."""
@@ -86,12 +87,12 @@ class FactorVAE(VAE):
 
         with torch.no_grad():
             z, _ = self.q(batch.x).rsample_and_log_prob()
-        loss_d = self.discriminator_loss(z[:half], permuted(z[-half:]))
+        loss_d = self.discriminator_loss(z[:half], permute_dims(z[-half:]))
         discriminator_adam.zero_grad()
         self.manual_backward(loss_d)
         self.step_uncounted(discriminator_adam)
 
-        self.record("train", {"loss": loss, **terms, "discriminator_loss": loss_d}, half)
+        self.log_terms("train", {"loss": loss, **terms, "discriminator_loss": loss_d}, half)
         return {"loss": loss.detach()}
 
     def configure_optimizers(self):

@@ -9,18 +9,19 @@ import torch.distributed
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from zoo.dequantization import (
+from zoo.distributions.dequantization import (
     DequantizedFlow,
     Dequantizer,
     NoDequantizer,
     UniformDequantizer,
     VariationalDequantizer,
-    centres,
+    bin_centers,
 )
 from zoo.errors import ZooError
-from zoo.importance import Bound, importance_weighted_bound
-from zoo.models.base import GenerativeModule
-from zoo.spec import Batch, DataSpec, bits_per_dim
+from zoo.metrics.bits_per_dim import bits_per_dim
+from zoo.metrics.importance_weighting import Bound, importance_weighted_bound
+from zoo.models.base import GenerativeModule, with_likelihood
+from zoo.spec import Batch, DataSpec
 from zoo.transforms.base import Transform
 from zoo.transforms.image_flow import ImageFlow
 
@@ -31,12 +32,12 @@ _INVERTED = 32  # examples whose inversion error is measured in an epoch of vali
 
 
 class FlowPlusPlus(GenerativeModule):
-    """Maximises E_q[log p(x + u) - log q(u|x)] <= log P(x), in nats, summed over dimensions: p a flow, q the dequantizer.
+    """Maximizes E_q[log p(x + u) - log q(u|x)] <= log P(x), in nats, summed over dimensions: p a flow, q the dequantizer.
 
-    p and q are the two parts of :attr:`density`, a :class:`~zoo.dequantization.DequantizedFlow`; a method that differs in
-    one overrides :meth:`build_flow` or :meth:`build_dequantizer`. Logged: elbo, the bound at one draw of u; bits_per_dim of
-    it; log_q = E[log q(u|x)]; held out, inversion_error = max |y - f⁻¹(f(y))| over the first examples, y = x + u on the
-    scale of the levels. Of continuous images, which need no u: nll.
+    p and q are the two parts of :attr:`density`, a :class:`~zoo.distributions.dequantization.DequantizedFlow`; a method
+    that differs in one overrides :meth:`build_flow` or :meth:`build_dequantizer`. Logged: elbo, the bound at one draw
+    of u; bits_per_dim of it; log_q = E[log q(u|x)]; held out, inversion_error = max |y - f⁻¹(f(y))| over the first
+    examples, y = x + u on the scale of the levels. Of continuous images, which need no u: nll.
 
     Actnorms start from data: from a batch of rank 0, the same on all processes, before training, or at the first
     evaluation of :meth:`objective` in training mode.
@@ -68,7 +69,7 @@ class FlowPlusPlus(GenerativeModule):
     """
 
     monitor: ClassVar[str | None] = "val/loss"
-    on_progress_bar: ClassVar[tuple[str, ...]] = ("loss", "bits_per_dim")
+    progress_bar_metrics: ClassVar[tuple[str, ...]] = ("loss", "bits_per_dim")
     compiled: ClassVar[tuple[str, ...]] = ("terms",)
 
     def __init__(
@@ -117,7 +118,8 @@ class FlowPlusPlus(GenerativeModule):
         self.latent_shape, self.latent_dim = tuple(flow.latent_shape), prod(flow.latent_shape)
         self.density = DequantizedFlow(flow, self.build_dequantizer(), self.spec.levels)
         bound = self.density.dequantizer.bound
-        self.likelihood = "bound" if bound else "exact" if self.spec.levels is None else None
+        if bound or self.spec.levels is None:  # without noise, levels have a density at points and no likelihood
+            self.likelihood_kind: Literal["exact", "bound"] = "bound" if bound else "exact"
         self._ready = False  # whether the actnorms are known to be set, without asking the device
 
     def build_flow(self) -> Transform:
@@ -134,24 +136,24 @@ class FlowPlusPlus(GenerativeModule):
 
     def setup(self, stage: str) -> None:
         """Before training, set what starts from data from rank 0's first batch; the batches of training stay as they are."""
-        if stage != "fit" or self.trainer.datamodule is None or self.density.initialised:
+        if stage != "fit" or self.trainer.datamodule is None or self.density.initialized:
             return
         self.to(self.trainer.strategy.root_device)  # Lightning does it later, but GPUs exchange only what they hold
         x = None
         if self.global_rank == 0:
             with torch.random.fork_rng(self._devices):
                 x = next(iter(self.trainer.datamodule.train_dataloader())).x
-        self.initialise(x)
+        self.initialize(x)
 
     @torch.no_grad()
-    def initialise(self, x: Tensor | None) -> None:
+    def initialize(self, x: Tensor | None) -> None:
         """Set what starts from data, once, from rank 0's examples (B, C, H, W); all processes call it together."""
-        if not self.density.initialised:
+        if not self.density.initialized:
             several = torch.distributed.is_available() and torch.distributed.is_initialized()
             if not several or torch.distributed.get_rank() == 0:
                 with torch.random.fork_rng(self._devices):
                     torch.manual_seed(0)  # so that only weights and examples count, not when this happens
-                    self.density.initialise(x.to(self.device))
+                    self.density.initialize(x.to(self.device))
             if several:
                 for tensor in chain(self.density.parameters(), self.density.buffers()):
                     torch.distributed.broadcast(tensor.data, 0)
@@ -169,7 +171,7 @@ class FlowPlusPlus(GenerativeModule):
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """-E[log p(x + u) - log q(u|x)], the mean over the batch at one draw of u each."""
         if self.training and not self._ready:
-            self.initialise(batch.x)
+            self.initialize(batch.x)
         log_p, log_q = self.terms(batch.x)
         value = log_p - log_q
         if not self.density.dequantizer.bound:
@@ -193,7 +195,7 @@ class FlowPlusPlus(GenerativeModule):
 
     def configure_optimizers(self):
         """Adam, its learning rate rising linearly over the first ``warmup`` batches, then constant."""
-        # Not fused: under autocast Lightning refuses to clip the gradients of an optimiser that unscales them itself.
+        # Not fused: under autocast Lightning refuses to clip the gradients of an optimizer that unscales them itself.
         adam = torch.optim.Adam(self.parameters(), self.lr)
         schedule = LambdaLR(adam, lambda batches: min(1.0, (batches + 1) / max(1, self.warmup)))
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -204,9 +206,9 @@ class FlowPlusPlus(GenerativeModule):
 
         Of continuous images there is nothing to draw: log p(x), and error 0. ZooError for levels without dequantization.
         """
-        if self.likelihood is None:
+        if not hasattr(self, "likelihood_kind"):
             raise ZooError("levels without dequantization have a density at points, not a likelihood: train with noise")
-        if self.likelihood == "exact":
+        if self.likelihood_kind == "exact":
             log_p, _ = self.density(x)
             return Bound(log_p, torch.zeros_like(log_p))
 
@@ -216,18 +218,19 @@ class FlowPlusPlus(GenerativeModule):
 
         return importance_weighted_bound(log_weights, samples, max(1, _PER_CALL // x.numel()))
 
+    @with_likelihood
     def log_likelihood(self, x: Tensor, samples: int = 1) -> Tensor:
         """The same without the error: nats, (B,)."""
         return self.importance_weighted(x, samples).log_p
 
     def encode(self, x: Tensor) -> Tensor:
-        """The latents (B, latent_dim) of the centres of x's cells."""
-        return self.density.latents(centres(x))[0].flatten(1)
+        """The latents (B, latent_dim) of the bin_centers of x's cells."""
+        return self.density.encode(bin_centers(x))[0].flatten(1)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, latent_dim) to the examples (B, C, H, W) in whose cells their points are."""
-        return self.density.examples(self.density.points(z.unflatten(1, self.latent_shape)))
+        return self.density.quantize(self.density.decode(z.unflatten(1, self.latent_shape)))
 
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:

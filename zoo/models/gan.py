@@ -15,11 +15,11 @@ from zoo.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from zoo.nets.mlp import mlp
 from zoo.spec import Batch, DataSpec
 
-__all__ = ["GAN", "LOSSES", "gradient_penalty", "jsd_estimate", "r1_penalty", "value"]
+__all__ = ["GAN", "LOSSES", "gradient_penalty", "jsd_estimate", "r1_penalty", "value_function"]
 
 
 class AdversarialLoss(NamedTuple):
-    """What the two players minimise, as functions of D's outputs, logits (B,), on real and generated examples.
+    """What the two players minimize, as functions of D's outputs, logits (B,), on real and generated examples.
 
     Attributes:
         discriminator: (real, fake) -> scalar.
@@ -30,24 +30,24 @@ class AdversarialLoss(NamedTuple):
     generator: Callable[[Tensor], Tensor]
 
 
-def value(real: Tensor, fake: Tensor) -> Tensor:
+def value_function(real: Tensor, fake: Tensor) -> Tensor:
     """V(G, D) = E log D(x) + E log(1 - D(G(z))) in nats, from logits: log D = -softplus(-logit). At most 0."""
     return -softplus(-real).mean() - softplus(fake).mean()
 
 
-def jsd_estimate(value: Tensor) -> Tensor:
+def jsd_estimate(v: Tensor) -> Tensor:
     """(V + 2 log 2) / 2: the Jensen-Shannon divergence in nats where D is optimal, a lower bound of it for any other D.
 
     max_D V(G, D) = 2 JSD(data || G) - 2 log 2 (Goodfellow et al. 2014, Theorem 1).
     """
-    return (value + 2 * math.log(2)) / 2
+    return (v + 2 * math.log(2)) / 2
 
 
 LOSSES = {
     # min_G max_D V, the game of the lecture (Goodfellow et al. 2014, equation 1)
-    "minimax": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: -softplus(fake).mean()),
-    # the same D; G maximises E log D(G(z)) (Goodfellow et al. 2014, section 3)
-    "non_saturating": AdversarialLoss(lambda real, fake: -value(real, fake), lambda fake: softplus(-fake).mean()),
+    "minimax": AdversarialLoss(lambda real, fake: -value_function(real, fake), lambda fake: -softplus(fake).mean()),
+    # the same D; G maximizes E log D(G(z)) (Goodfellow et al. 2014, section 3)
+    "non_saturating": AdversarialLoss(lambda real, fake: -value_function(real, fake), lambda fake: softplus(-fake).mean()),
     # Lim & Ye 2017, arXiv:1705.02894
     "hinge": AdversarialLoss(lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(), lambda fake: -fake.mean()),
     # targets 1 for real, 0 for generated, 1 for the generator (Mao et al. 2017, arXiv:1611.04076)
@@ -93,8 +93,8 @@ class GAN(GenerativeModule):
 
     Logged: both losses; mean D on real and generated examples, D the sigmoid of the logit; the value V and the estimate
     (V + 2 log 2) / 2 of the Jensen-Shannon divergence, in nats. V bounds the divergence for any D; only ``minimax`` and
-    ``non_saturating`` train D to maximise it, so that with the others the bound is loose and can be negative. One
-    optimiser step of D is made per batch, and one of G every ``critic_steps`` batches; ``global_step`` counts batches.
+    ``non_saturating`` train D to maximize it, so that with the others the bound is loose and can be negative. One
+    optimizer step of D is made per batch, and one of G every ``critic_steps`` batches; ``global_step`` counts batches.
 
     References:
         Goodfellow et al., Generative Adversarial Nets, 2014, arXiv:1406.2661.
@@ -118,9 +118,9 @@ class GAN(GenerativeModule):
 
     # Each backward of the game leaves the other player's parameters unused, which plain "ddp" refuses.
     strategy: ClassVar[str] = "ddp_find_unused_parameters_true"
-    on_progress_bar: ClassVar[tuple[str, ...]] = ("discriminator_loss", "generator_loss", "jsd")
+    progress_bar_metrics: ClassVar[tuple[str, ...]] = ("discriminator_loss", "generator_loss", "jsd")
     # Not the penalties: they take the gradient of a gradient, which torch.compile can't.
-    compiled: ClassVar[tuple[str, ...]] = ("generate", "judge")
+    compiled: ClassVar[tuple[str, ...]] = ("generate", "discriminate")
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class GAN(GenerativeModule):
         self.generator = self.build_generator()
         self.discriminator = self.build_discriminator()
         if spectral_norm:
-            self.discriminator.apply(_normalise_spectrum)
+            self.discriminator.apply(_normalize_spectrum)
 
     def build_generator(self) -> nn.Module:
         """Latents (B, latent_dim) to what :meth:`generate` turns into examples; override for a network of your own."""
@@ -182,11 +182,11 @@ class GAN(GenerativeModule):
         return torch.randn(n, self.latent_dim, device=self.device)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What D minimises, from its logits (B,) on real and generated examples; override for a loss of your own."""
+        """What D minimizes, from its logits (B,) on real and generated examples; override for a loss of your own."""
         return self.loss.discriminator(real, fake)
 
     def generator_loss(self, fake: Tensor) -> Tensor:
-        """What G minimises, from D's logits (B,) on generated examples; override for a loss of your own."""
+        """What G minimizes, from D's logits (B,) on generated examples; override for a loss of your own."""
         return self.loss.generator(fake)
 
     def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -198,22 +198,24 @@ class GAN(GenerativeModule):
             penalty = penalty + self.r1 * r1_penalty(self.discriminator, real)
         return penalty
 
-    def game(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The state of the game, from D's logits (B,): V, its estimate of the JSD, and mean D, for every loss the same."""
         real, fake = real.detach(), fake.detach()
-        v = value(real, fake)
-        return {"value": v, "jsd": jsd_estimate(v), "d_real": real.sigmoid().mean(), "d_fake": fake.sigmoid().mean()}
+        v = value_function(real, fake)
+        means = {"d_real": real.sigmoid().mean(), "d_fake": fake.sigmoid().mean()}
+        return {"value_function": v, "jsd": jsd_estimate(v), **means}
 
-    def judge(self, x: Tensor) -> Tensor:
+    def discriminate(self, x: Tensor) -> Tensor:
         """D's logits (B,) on examples as :meth:`generate` gives them, in float32 whatever autocast says."""
         return self.discriminator(x).float()
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """D's loss, without penalties, and beside it G's loss and the state of the game."""
-        real = self.judge(self.spec.to_signed(batch.x))
-        fake = self.judge(self.generate(self.noise(len(batch.x))))
+        real = self.discriminate(self.spec.to_signed(batch.x))
+        fake = self.discriminate(self.generate(self.noise(len(batch.x))))
         loss = self.discriminator_loss(real, fake)
-        return loss, {"discriminator_loss": loss, "generator_loss": self.generator_loss(fake), **self.game(real, fake)}
+        losses = {"discriminator_loss": loss, "generator_loss": self.generator_loss(fake)}
+        return loss, {**losses, **self.diagnostics(real, fake)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of D, and after every ``critic_steps`` of them one of G, on the same generated examples."""
@@ -224,23 +226,23 @@ class GAN(GenerativeModule):
         with torch.set_grad_enabled(with_generator):
             fake = self.generate(self.noise(len(x)))
 
-        real_logits, fake_logits = self.judge(x), self.judge(fake.detach())
+        real_logits, fake_logits = self.discriminate(x), self.discriminate(fake.detach())
         loss_d = self.discriminator_loss(real_logits, fake_logits)
         total = loss_d + self.penalty(x, fake.detach())
         discriminator_adam.zero_grad()
         self.manual_backward(total)
         discriminator_adam.step()
-        terms = {"discriminator_loss": loss_d, **self.game(real_logits, fake_logits)}
+        terms = {"discriminator_loss": loss_d, **self.diagnostics(real_logits, fake_logits)}
 
         if with_generator:
             with self.toggled_optimizer(generator_adam):
-                loss_g = self.generator_loss(self.judge(fake))
+                loss_g = self.generator_loss(self.discriminate(fake))
                 generator_adam.zero_grad()
                 self.manual_backward(loss_g)
                 self.step_uncounted(generator_adam)
             terms["generator_loss"] = loss_g
             total = total + loss_g
-        self.record("train", terms, len(x))
+        self.log_terms("train", terms, len(x))
         return {"loss": total.detach()}
 
     def configure_optimizers(self):
@@ -260,6 +262,6 @@ class GAN(GenerativeModule):
         return self.decode(self.noise(n))
 
 
-def _normalise_spectrum(module: nn.Module) -> None:
+def _normalize_spectrum(module: nn.Module) -> None:
     if isinstance(module, nn.Linear | nn.Conv2d):
         spectral_norm(module)

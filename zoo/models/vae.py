@@ -9,16 +9,17 @@ from zoo.distributions.likelihoods import LIKELIHOODS, Likelihood, default_likel
 from zoo.distributions.posteriors import POSTERIORS, Posterior, SampledPosterior
 from zoo.distributions.priors import PRIORS, Prior, VampPrior
 from zoo.errors import ZooError
-from zoo.importance import Bound, importance_weighted_bound
+from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.metrics.elbo_surgery import ELBOSurgery
-from zoo.models.base import GenerativeModule
+from zoo.metrics.importance_weighting import Bound, importance_weighted_bound
+from zoo.models.base import GenerativeModule, with_likelihood
 from zoo.nets.bolts import BoltsDecoder, BoltsEncoder
 from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvEncoder
 from zoo.nets.locatello import LocatelloDecoder, LocatelloEncoder
 from zoo.nets.mlp import mlp
-from zoo.registry import part
+from zoo.registry import build_component
 from zoo.schedules import KLSchedule
-from zoo.spec import Batch, DataSpec, bits_per_dim
+from zoo.spec import Batch, DataSpec
 
 __all__ = ["VAE"]
 
@@ -33,7 +34,7 @@ _PER_CALL = 2048  # latents decoded at once where many are drawn for one estimat
 
 
 class VAE(GenerativeModule):
-    """Maximises ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z)), in nats, summed over dimensions.
+    """Maximizes ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z)), in nats, summed over dimensions.
 
     The KL term is in closed form where there is one, log q(z|x) - log p(z) at the sample else; ``kl`` weighs it. A method
     that differs in one part overrides one ``build_...`` method, one that adds a term to the loss overrides
@@ -55,7 +56,7 @@ class VAE(GenerativeModule):
         posterior_options: Its options: ``{steps: 8}``.
         prior: ``normal``, ``mixture``, ``vamp``, ``maf``, ``spline``, or the dotted path of a Prior of your own.
         prior_options: Its options: ``{components: 500}``.
-        likelihood: ``bernoulli``, ``gaussian``, ``discretised_logistic``, ``categorical``, the dotted path of your own,
+        likelihood: ``bernoulli``, ``gaussian``, ``discretized_logistic``, ``categorical``, the dotted path of your own,
             or ``auto``: by the data's levels.
         likelihood_options: Its options: ``{scale: 0.1}``.
         kl: The weight of the KL term: ``beta``, ``warmup``, ``period``, ``free_bits``.
@@ -64,7 +65,7 @@ class VAE(GenerativeModule):
 
     monitor: ClassVar[str | None] = "val/elbo"
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
-    on_progress_bar: ClassVar[tuple[str, ...]] = ("elbo", "reconstruction", "kl")
+    progress_bar_metrics: ClassVar[tuple[str, ...]] = ("elbo", "reconstruction", "kl")
     compiled: ClassVar[tuple[str, ...]] = ("terms",)
 
     def __init__(
@@ -93,18 +94,19 @@ class VAE(GenerativeModule):
         self.latent_dim, self.hidden, self.lr = latent_dim, hidden, lr
         self.kl = KLSchedule(**kl) if isinstance(kl, dict) else kl
         name = default_likelihood(self.spec) if likelihood == "auto" else likelihood
-        self.observed: Likelihood = part("likelihood", name, LIKELIHOODS, (self.spec,), likelihood_options)
-        self.likelihood = "bound" if self.observed.exact else None
+        self.likelihood: Likelihood = build_component("likelihood", name, LIKELIHOODS, (self.spec,), likelihood_options)
+        if self.likelihood.exact:
+            self.likelihood_kind: Literal["bound"] = "bound"
         self.encoder = self.build_encoder()
         self.decoder = self.build_decoder()
         sizes = (self.encoder_features, latent_dim)
-        self.posterior: Posterior = part("posterior", posterior, POSTERIORS, sizes, posterior_options)
-        self.prior: Prior = part("prior", prior, PRIORS, (latent_dim,), prior_options)
+        self.posterior: Posterior = build_component("posterior", posterior, POSTERIORS, sizes, posterior_options)
+        self.prior: Prior = build_component("prior", prior, PRIORS, (latent_dim,), prior_options)
         if isinstance(self.prior, VampPrior):
             if posterior not in ("diagonal", "full"):
                 raise ZooError(f"a vamp prior needs a posterior with a density, diagonal or full; {posterior} has none")
             self.prior.bind(self.spec.shape, lambda pseudo: self.posterior(self.encoder(pseudo)).base)
-        self.surgery = ELBOSurgery()
+        self.elbo_surgery = ELBOSurgery()
 
     @property
     def encoder_features(self) -> int:
@@ -119,64 +121,64 @@ class VAE(GenerativeModule):
 
     def build_decoder(self) -> nn.Module:
         """Latents (B, latent_dim) to the likelihood's numbers (B, outputs * C, H, W), or (B, outputs * D) for vectors."""
-        outputs = self.observed.outputs
+        outputs = self.likelihood.outputs
         if self.network == "mlp":
             return mlp((self.latent_dim, self.hidden, self.hidden, outputs * self.spec.dims))
         channels, *size = self.spec.shape
         return _CONVOLUTIONAL[self.network][1](self.latent_dim, (outputs * channels, *size))
 
-    def raw(self, z: Tensor) -> Tensor:
+    def decoder_output(self, z: Tensor) -> Tensor:
         """The decoder's output for latents (..., d): (..., outputs, *shape), as likelihoods take it."""
         flat = self.decoder(z.flatten(0, -2))
-        return flat.view(*z.shape[:-1], self.observed.outputs, *self.spec.shape)
+        return flat.view(*z.shape[:-1], self.likelihood.outputs, *self.spec.shape)
 
     def q(self, x: Tensor) -> SampledPosterior:
         """q(z|x) of examples in data space."""
         return self.posterior(self.encoder(self.spec.to_signed(x)))
 
     def penalty(self, batch: Batch, q: SampledPosterior, z: Tensor) -> tuple[Tensor | float, dict[str, Tensor]]:
-        """A term to be added to the loss, and figures to be logged; nothing here. Override for a method of your own."""
+        """A term to be added to the loss, and metrics to be logged; nothing here. Override for a method of your own."""
         return 0.0, {}
 
     def terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | float, dict[str, Tensor]]:
         """log p(x|z) and the KL term, means over the batch at one draw of z each; then what :meth:`penalty` gives."""
         q, prior = self.q(batch.x), self.prior()
         z, log_q = q.rsample_and_log_prob()
-        log_p = self.observed.log_prob(batch.x, self.raw(z)).mean()
+        log_p = self.likelihood.log_prob(batch.x, self.decoder_output(z)).mean()
         kl = q.kl(prior)
         kl = (log_q - prior.log_prob(z) if kl is None else kl).mean()
         return log_p, kl, *self.penalty(batch, q, z)
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """-log p(x|z) plus the weighted KL term plus :meth:`penalty`, means over the batch; held out, the final weight."""
-        log_p, kl, penalty, figures = self.terms(batch)
+        log_p, kl, penalty, metrics = self.terms(batch)
         elbo = log_p - kl
-        terms = {"elbo": elbo, "reconstruction": -log_p, "kl": kl, **figures}
-        if self.observed.exact and self.spec.levels is not None:
+        terms = {"elbo": elbo, "reconstruction": -log_p, "kl": kl, **metrics}
+        if self.likelihood.exact and self.spec.levels is not None:
             terms["bits_per_dim"] = bits_per_dim(elbo, self.spec)
         return self.kl(kl, self.global_step if self.training else None) - log_p + penalty, terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The objective on held-out examples, and their codes for the surgery of the KL term."""
         super().validation_step(batch, batch_idx)
-        self.surgery.update(batch.x, self.q, self.prior())
+        self.elbo_surgery.update(batch.x, self.q, self.prior())
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """The same on test examples."""
         super().test_step(batch, batch_idx)
-        self.surgery.update(batch.x, self.q, self.prior())
+        self.elbo_surgery.update(batch.x, self.q, self.prior())
 
     def on_validation_epoch_end(self) -> None:
         """The two parts of the KL term over the validation split."""
-        self._cut_kl("val")
+        self._log_elbo_surgery("val")
 
     def on_test_epoch_end(self) -> None:
         """The same over the test split."""
-        self._cut_kl("test")
+        self._log_elbo_surgery("test")
 
-    def _cut_kl(self, stage: Literal["val", "test"]) -> None:
-        self.log_dict({f"{stage}/{name}": value for name, value in self.surgery.compute().items()}, sync_dist=True)
-        self.surgery.reset()
+    def _log_elbo_surgery(self, stage: Literal["val", "test"]) -> None:
+        self.log_dict({f"{stage}/{name}": value for name, value in self.elbo_surgery.compute().items()}, sync_dist=True)
+        self.elbo_surgery.reset()
 
     def importance_weighted(self, x: Tensor, samples: int) -> Bound:
         """The importance-weighted bound on log p(x) with exactly ``samples`` draws, per example, with its error."""
@@ -184,10 +186,11 @@ class VAE(GenerativeModule):
 
         def log_weights(k: int) -> Tensor:
             z, log_q = q.rsample_and_log_prob((k,))
-            return self.observed.log_prob(x, self.raw(z)) + prior.log_prob(z) - log_q
+            return self.likelihood.log_prob(x, self.decoder_output(z)) + prior.log_prob(z) - log_q
 
         return importance_weighted_bound(log_weights, samples, max(1, _PER_CALL // len(x)))
 
+    @with_likelihood
     @torch.no_grad()
     def log_likelihood(self, x: Tensor, samples: int = 1) -> Tensor:
         """The same without the error: nats, (B,)."""
@@ -199,13 +202,13 @@ class VAE(GenerativeModule):
 
     def decode(self, z: Tensor) -> Tensor:
         """The means of p(x|z), levels rounded: (B, d) to (B, *shape) in data space."""
-        return self.observed.mean(self.raw(z))
+        return self.likelihood.mean(self.decoder_output(z))
 
-    def shades(self, z: Tensor) -> Tensor:
+    def decode_mean(self, z: Tensor) -> Tensor:
         """The same as pictures show them: of binary data the probabilities, which rounding would make black or white."""
-        return self.observed.shades(self.raw(z))
+        return self.likelihood.mean_for_plots(self.decoder_output(z))
 
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """n draws of p(x): z ~ p(z), its noise scaled by ``temperature``, then x ~ p(x|z)."""
-        return self.observed.sample(self.raw(self.prior.sample(n, temperature)))
+        return self.likelihood.sample(self.decoder_output(self.prior.sample(n, temperature)))

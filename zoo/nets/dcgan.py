@@ -14,7 +14,7 @@ def _channels(height: int, breadth: int, width: int) -> list[int]:
     return [width * 2 ** min(stage, 3) for stage in range(stages)]
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -25,7 +25,7 @@ class DCGANGenerator(nn.Module):
     """Latents (B, latent_dim) to images (B, C, H, W), without a final nonlinearity.
 
     A linear layer to an image of 2 or 3 pixels, then 4x4 transposed convolutions of stride 2, each halving the channels
-    (``8 width`` at most), with batch normalisation and ReLU between; what exceeds H x W is cut off.
+    (``8 width`` at most), with batch normalization and ReLU between; what exceeds H x W is cut off.
 
     References:
         Radford, Metz, Chintala, Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
@@ -50,7 +50,7 @@ class DCGANGenerator(nn.Module):
             layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         layers.append(nn.ConvTranspose2d(width, shape[0], 4, 2, 1))
         self.layers = nn.Sequential(*layers)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, latent_dim) -> (B, C, H, W)."""
@@ -62,7 +62,7 @@ class DCGANDiscriminator(nn.Module):
     """Images (B, C, H, W) to logits (B,).
 
     4x4 convolutions of stride 2, each doubling the channels (``8 width`` at most), with leaky ReLU (slope 0.2) between,
-    then a linear layer. There is no batch normalisation: it would make the logit of one image depend on the others,
+    then a linear layer. There is no batch normalization: it would make the logit of one image depend on the others,
     which gradient penalties do not allow. Reference and arguments as for :class:`DCGANGenerator`.
     """
 
@@ -74,7 +74,7 @@ class DCGANDiscriminator(nn.Module):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2)]
             before, height, breadth = after, height // 2, breadth // 2
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * height * breadth, 1))
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B,)."""

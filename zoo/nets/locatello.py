@@ -9,7 +9,7 @@ from zoo.nets.conv import pad_to_multiple
 __all__ = ["LatentDiscriminator", "LocatelloDecoder", "LocatelloEncoder"]
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
@@ -46,7 +46,7 @@ class LocatelloEncoder(nn.Module):
             nn.Linear(64 * math.ceil(height / 16) * math.ceil(breadth / 16), features),
             nn.ReLU(),
         )
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, features)."""
@@ -82,7 +82,7 @@ class LocatelloDecoder(nn.Module):
             nn.ReLU(),
             nn.ConvTranspose2d(32, shape[0], 4, 2, 1),
         )
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, latent_dim) -> (B, channels, H, W)."""
@@ -107,7 +107,7 @@ class LatentDiscriminator(nn.Module):
         for size in (latent_dim, *[width] * (depth - 1)):
             layers += [nn.Linear(size, width), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Linear(width, 2))
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, latent_dim) -> (B, 2)."""

@@ -98,7 +98,7 @@ class MADE(nn.Module):
                 degree = lowest + torch.arange(width) % places
             else:
                 degree = torch.linspace(lowest, features - 1, width).round().long()
-            # Sorted, the units of one degree are neighbours: ``ancestral`` reads slices of the weights.
+            # Sorted, the units of one degree are neighbors: ``ancestral`` reads slices of the weights.
             degrees.append(degree.sort().values)
         masks = [after[:, None] >= before for before, after in pairwise(degrees)]
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)

@@ -3,7 +3,7 @@
 __all__ = [
     "ActNorm",
     "AffineAutoregressive",
-    "AmortisedParameters",
+    "AmortizedParameters",
     "Autoregressive",
     "ChannelSplit",
     "CheckerboardSplit",
@@ -14,10 +14,10 @@ __all__ = [
     "GatedAutoregressive",
     "ImageFlow",
     "Inverse",
+    "Invertible1x1Conv",
     "NotInvertibleError",
     "Permutation",
     "Planar",
-    "Pointwise",
     "Radial",
     "Reverse",
     "SpaceToDepth",
@@ -25,13 +25,12 @@ __all__ = [
     "Sylvester",
     "Transform",
     "autoregressive_flow",
-    "full_precision",
     "mixture_logit",
     "mixture_logit_inverse",
 ]
 
 from zoo.transforms.actnorm import ActNorm
-from zoo.transforms.amortised import AmortisedParameters
+from zoo.transforms.amortized import AmortizedParameters
 from zoo.transforms.autoregressive import (
     AffineAutoregressive,
     Autoregressive,
@@ -45,14 +44,13 @@ from zoo.transforms.base import (
     Permutation,
     Reverse,
     Transform,
-    full_precision,
 )
 from zoo.transforms.coupling import Coupling
 from zoo.transforms.entangle import Entangle
 from zoo.transforms.image_flow import ImageFlow
+from zoo.transforms.invertible_conv import Invertible1x1Conv
 from zoo.transforms.mixture_logistic import mixture_logit, mixture_logit_inverse
 from zoo.transforms.planar import Planar
-from zoo.transforms.pointwise import Pointwise
 from zoo.transforms.radial import Radial
 from zoo.transforms.spline import SplineAutoregressive
 from zoo.transforms.splits import ChannelSplit, CheckerboardSplit, ColumnSplit, SpaceToDepth

@@ -1,4 +1,4 @@
-"""Activation normalisation: a learned scale and shift that start from data."""
+"""Activation normalization: a learned scale and shift that start from data."""
 
 __all__ = ["ActNorm"]
 
@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.transforms.base import Transform, full_precision
+from zoo.precision import without_autocast
+from zoo.transforms.base import Transform
 
 
 class ActNorm(Transform):
     r"""Creates the map y = exp(s)·x + t with one s and t per element, as in Flow++, or per channel, as in Glow.
 
-    ``initialise`` sets them so that y has mean 0 and variance 1 over one batch, and does nothing when it is called
-    again: ``initialised`` is a buffer, so it holds after a reload too. Before, the map is the identity.
+    ``initialize`` sets them so that y has mean 0 and variance 1 over one batch, and does nothing when it is called
+    again: ``initialized`` is a buffer, so it holds after a reload too. Before, the map is the identity.
 
     Shapes: x (B, C, H, W), log_det (B,). Units: nats.
 
@@ -34,7 +35,7 @@ class ActNorm(Transform):
 
     Example:
         >>> norm, x = ActNorm((3, 4, 4)), 5 + 2 * torch.randn(64, 3, 4, 4)
-        >>> norm.initialise(x)
+        >>> norm.initialize(x)
         >>> y, log_det = norm(x)
         >>> round(y.std(correction=0).item(), 3)
         1.0
@@ -50,27 +51,27 @@ class ActNorm(Transform):
         self.averaged = (0,) if per == "element" else (0, 2, 3)
         self.log_scale = nn.Parameter(torch.zeros(size))
         self.shift = nn.Parameter(torch.zeros(size))
-        self.register_buffer("initialised", torch.tensor(False))
+        self.register_buffer("initialized", torch.tensor(False))
 
     @torch.no_grad()
-    def initialise(self, x: Tensor) -> None:
+    def initialize(self, x: Tensor) -> None:
         """Sets scale and shift from one batch, (B, C, H, W), if that hasn't been done. What never varies is not scaled."""
-        if self.initialised:
+        if self.initialized:
             return
         x = x.to(self.shift.dtype)
         variance, mean = torch.var_mean(x, self.averaged, correction=0, keepdim=True)
         scale = torch.where(variance > 1e-10, variance, 1).rsqrt()[0]
         self.log_scale.copy_(scale.log())
         self.shift.copy_(-mean[0] * scale)
-        self.initialised.fill_(True)
+        self.initialized.fill_(True)
 
     def _log_det(self, x: Tensor) -> Tensor:
         return (self.repeats * self.log_scale.sum()).expand(len(x))
 
-    @full_precision
+    @without_autocast
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return torch.addcmul(self.shift, x, self.log_scale.exp()), self._log_det(x)
 
-    @full_precision
+    @without_autocast
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return (y - self.shift) * torch.exp(-self.log_scale), -self._log_det(y)

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from zoo.nets.made import MADE
-from zoo.transforms.base import Compose, Transform, full_precision
+from zoo.precision import without_autocast
+from zoo.transforms.base import Compose, Transform
 
 
 class Autoregressive(Transform):
@@ -59,12 +60,12 @@ class Autoregressive(Transform):
         """The x with g(x; θ) = y, element by element, for y (...) and θ (..., P)."""
         raise NotImplementedError(f"{type(self).__name__} must define univariate_inverse(y, parameters) -> x")
 
-    @full_precision
+    @without_autocast
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y, log_derivative = self.univariate(x, self.net(x, context))
         return y, log_derivative.sum(-1)
 
-    @full_precision
+    @without_autocast
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         columns = y.reshape(-1, y.shape[-1]).T.contiguous().unbind()
         x, parameters = self.net.ancestral(
@@ -72,7 +73,7 @@ class Autoregressive(Transform):
         )
         return x, -self.univariate(x, parameters)[1].sum(-1)
 
-    @full_precision
+    @without_autocast
     def sequential_inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``inverse`` as it is usually written, d passes of the whole network: slow, short, and its reference."""
         x = torch.zeros_like(y)

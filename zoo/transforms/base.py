@@ -7,10 +7,8 @@ __all__ = [
     "Permutation",
     "Reverse",
     "Transform",
-    "full_precision",
 ]
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -179,32 +177,3 @@ class Reverse(Transform):
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self(y)
-
-
-def full_precision(method: Callable) -> Callable:
-    """Runs a transform's method outside autocast, its inputs widened to float32.
-
-    A log-determinant holds for the map as it is computed: Q of a Sylvester flow, for one, is orthogonal only to the
-    precision it is computed in, which in bfloat16 is two digits.
-
-    Example:
-        >>> class Halve(Transform):
-        ...     @full_precision
-        ...     def forward(self, x, context=None):
-        ...         return x / 2, x.new_full(x.shape[:-1], -0.6931) * x.shape[-1]
-        >>> with torch.autocast("cpu", torch.bfloat16):
-        ...     Halve()(torch.ones(1, 1, dtype=torch.bfloat16))[0].dtype
-        torch.float32
-    """
-
-    @functools.wraps(method)
-    def widened(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        device = x.device.type
-        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
-            return method(self, x, context)
-        with torch.autocast(device, enabled=False):
-            # float64 is left as it is: only what autocast narrowed is widened.
-            x, context = (t if t is None or t.dtype == torch.float64 else t.float() for t in (x, context))
-            return method(self, x, context)
-
-    return widened

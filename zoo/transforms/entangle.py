@@ -1,4 +1,4 @@
-"""Entangling map: the factorised prior stays what it was, and every latent mixes all the old ones."""
+"""Entangling map: the factorized prior stays what it was, and every latent mixes all the old ones."""
 
 __all__ = ["Entangle", "dct4"]
 
@@ -10,7 +10,8 @@ from torch.distributions import Distribution, Independent, Normal
 from torch.special import ndtr, ndtri
 
 from zoo.errors import ZooError
-from zoo.transforms.base import Transform, full_precision
+from zoo.precision import without_autocast
+from zoo.transforms.base import Transform
 
 
 def dct4(features: int) -> Tensor:
@@ -32,7 +33,7 @@ def dct4(features: int) -> Tensor:
 
 
 class Entangle(Transform):
-    r"""Creates the map f = g⁻¹ ∘ h⁻¹ ∘ A ∘ h ∘ g, which mixes all latents of a factorised prior and leaves it the same.
+    r"""Creates the map f = g⁻¹ ∘ h⁻¹ ∘ A ∘ h ∘ g, which mixes all latents of a factorized prior and leaves it the same.
 
     g is the marginal CDFs of the prior, h the normal quantile function, A an orthogonal matrix without a zero. h(g(z))
     is N(0, I), which A leaves as it is, so f(z) has the law of z while ∂f_i/∂z_j ≠ 0 for all i and j: a decoder of
@@ -86,11 +87,11 @@ class Entangle(Transform):
             raise ZooError("orthogonal: A has a zero entry, and would leave a latent unmixed")
         self.register_buffer("orthogonal", a)
 
-    @full_precision
+    @without_autocast
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._mix(x, self.orthogonal)
 
-    @full_precision
+    @without_autocast
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._mix(y, self.orthogonal.T)
 

@@ -1,4 +1,4 @@
-"""Flow++: normalisation, pointwise matrix and coupling, again and again, on two halves of an image."""
+"""Flow++: normalization, pointwise matrix and coupling, again and again, on two halves of an image."""
 
 __all__ = ["ImageFlow"]
 
@@ -14,7 +14,7 @@ from zoo.nets.gated_attention import ContextNet
 from zoo.transforms.actnorm import ActNorm
 from zoo.transforms.base import Transform
 from zoo.transforms.coupling import Coupling
-from zoo.transforms.pointwise import Pointwise
+from zoo.transforms.invertible_conv import Invertible1x1Conv
 from zoo.transforms.splits import ChannelSplit, CheckerboardSplit, ColumnSplit, SpaceToDepth, Split
 
 SPLITS = {"columns": ColumnSplit, "checkerboard": CheckerboardSplit, "channels": ChannelSplit}
@@ -37,7 +37,7 @@ class _Step(nn.Module):
     def __init__(self, shapes: tuple[Shape, Shape], reverse: bool, norm: str, checkpoint: bool, coupling: dict):
         super().__init__()
         self.norms = nn.ModuleList(ActNorm(shape, norm) for shape in shapes)
-        self.pointwises = nn.ModuleList(Pointwise(shape[0]) for shape in shapes)
+        self.pointwises = nn.ModuleList(Invertible1x1Conv(shape[0]) for shape in shapes)
         self.given, self.changed = (1, 0) if reverse else (0, 1)
         self.coupling = Coupling(shapes[self.given], shapes[self.changed], **coupling)
         self.checkpoint = checkpoint
@@ -107,9 +107,9 @@ class _Section(Transform):
 class ImageFlow(Transform):
     r"""Creates an invertible map of images, (B, C, H, W), to noise of the same number of dimensions: Flow++.
 
-    A step is ActNorm, :class:`Pointwise` and :class:`Coupling` on two halves of the image; the halves take turns in being
-    changed. The steps stand in three sections: on a checkerboard split, after :class:`SpaceToDepth` on a channel split,
-    and on a checkerboard split again. Nothing is factored out. As it starts, the map is close to its norms alone.
+    A step is ActNorm, :class:`Invertible1x1Conv` and :class:`Coupling` on two halves of the image; the halves take turns
+    in being changed. The steps stand in three sections: on a checkerboard split, after :class:`SpaceToDepth` on a channel
+    split, and on a checkerboard split again. Nothing is factored out. As it starts, the map is close to its norms alone.
 
     The "checkerboard" of the published model is the split into even and odd columns, here ``split="columns"``;
     ``"checkerboard"`` is the true one. Space to depth is left out where a side is odd, or when the last two sections are
@@ -151,7 +151,7 @@ class ImageFlow(Transform):
     Example:
         >>> flow = ImageFlow((3, 8, 8), (2, 2, 1), filters=16, blocks=1, components=4).eval()
         >>> x = torch.rand(16, 3, 8, 8)
-        >>> flow.initialise(x)
+        >>> flow.initialize(x)
         >>> z, log_det = flow(x)
         >>> z.shape, log_det.shape
         (torch.Size([16, 12, 4, 4]), torch.Size([16]))
@@ -227,10 +227,10 @@ class ImageFlow(Transform):
         return y, total
 
     @torch.no_grad()
-    def initialise(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Sets every ActNorm, one after another, from one batch of images; those that are initialised stay as they are."""
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Sets every ActNorm, one after another, from one batch of images; those that are initialized stay as they are."""
         norms = [module for module in self.modules() if isinstance(module, ActNorm)]
-        hooks = [norm.register_forward_pre_hook(lambda norm, inputs: norm.initialise(inputs[0])) for norm in norms]
+        hooks = [norm.register_forward_pre_hook(lambda norm, inputs: norm.initialize(inputs[0])) for norm in norms]
         try:
             self(x, context)
         finally:

@@ -13,7 +13,7 @@ def mixture_logit(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) 
     r"""y = logit(Σₖ πₖ σ(vₖ)) with vₖ = (x - μₖ) exp(-log sₖ), and log ∂y/∂x, for x (...) and parameters (..., K).
 
     y = lse(log π + log σ(v)) - lse(log π + log σ(-v)): never the logarithm of a probability that rounds to 1, as
-    logit(exp(log CDF)) takes already at y = 17 in float32. π is softmax(logits); its normaliser cancels.
+    logit(exp(log CDF)) takes already at y = 17 in float32. π is softmax(logits); its normalizer cancels.
 
     References:
         | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019), section 3.2

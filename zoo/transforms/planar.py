@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from zoo.transforms.amortised import AmortisedParameters
-from zoo.transforms.base import Transform, full_precision
+from zoo.precision import without_autocast
+from zoo.transforms.amortized import AmortizedParameters
+from zoo.transforms.base import Transform
 
 
 def log_slope(s: Tensor, slope: Tensor) -> Tensor:
@@ -103,13 +104,13 @@ class Planar(Transform):
     def __init__(self, features: int, context_features: int = 0) -> None:
         super().__init__()
         # ‖w‖ is near 1: the slope of tanh is then seen by data of unit variance, in any dimension.
-        self.parameters_of = AmortisedParameters([features, features, 1], context_features, scale=features**-0.5)
+        self.parameters_of = AmortizedParameters([features, features, 1], context_features, scale=features**-0.5)
 
-    @full_precision
+    @without_autocast
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return planar(x, *self.parameters_of(context))
 
-    @full_precision
+    @without_autocast
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         w, u, b = self.parameters_of(context)
         u_hat, slope = _constrain(w, u)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from zoo.transforms.amortised import AmortisedParameters
-from zoo.transforms.base import Transform, full_precision
+from zoo.precision import without_autocast
+from zoo.transforms.amortized import AmortizedParameters
+from zoo.transforms.base import Transform
 
 
 def _log_det(r: Tensor, alpha: Tensor, gap: Tensor, features: int) -> Tensor:
@@ -18,19 +19,19 @@ def _log_det(r: Tensor, alpha: Tensor, gap: Tensor, features: int) -> Tensor:
     return ((features - 1) * tangential + along).squeeze(-1)
 
 
-def radial(x: Tensor, centre: Tensor, alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """y = x + β h(r) (x - z₀) and log|det ∂y/∂x| for a centre z₀ (..., d) and unconstrained α', β' (..., 1).
+def radial(x: Tensor, center: Tensor, alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """y = x + β h(r) (x - z₀) and log|det ∂y/∂x| for a center z₀ (..., d) and unconstrained α', β' (..., 1).
 
     h(r) = 1/(α + r), r = ‖x - z₀‖, α = softplus(α'), β = -α + softplus(β').
 
     Example:
-        >>> x, centre = torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2)
-        >>> radial(x, centre, torch.tensor([[0.5]]), torch.tensor([[2.5]]))
+        >>> x, center = torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2)
+        >>> radial(x, center, torch.tensor([[0.5]]), torch.tensor([[2.5]]))
         (tensor([[3.8059, 5.0745]]), tensor([0.2808]))
     """
     alpha, gap = softplus(alpha), softplus(beta)
-    r = torch.linalg.vector_norm(x - centre, dim=-1, keepdim=True)
-    y = x + (gap - alpha) / (alpha + r) * (x - centre)
+    r = torch.linalg.vector_norm(x - center, dim=-1, keepdim=True)
+    y = x + (gap - alpha) / (alpha + r) * (x - center)
     return y, _log_det(r, alpha, gap, x.shape[-1])
 
 
@@ -67,21 +68,21 @@ class Radial(Transform):
     def __init__(self, features: int, context_features: int = 0) -> None:
         super().__init__()
         # α' and β' near each other leave β near 0: the map starts near the identity.
-        self.parameters_of = AmortisedParameters([features, 1, 1], context_features, scale=0.1)
+        self.parameters_of = AmortizedParameters([features, 1, 1], context_features, scale=0.1)
 
-    @full_precision
+    @without_autocast
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return radial(x, *self.parameters_of(context))
 
-    @full_precision
+    @without_autocast
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        centre, alpha, beta = self.parameters_of(context)
+        center, alpha, beta = self.parameters_of(context)
         alpha, gap = softplus(alpha), softplus(beta)
-        rho = torch.linalg.vector_norm(y - centre, dim=-1, keepdim=True)
+        rho = torch.linalg.vector_norm(y - center, dim=-1, keepdim=True)
         # r² + (gap - ρ)r - αρ = 0; the root is taken in the form that subtracts no two numbers of one sign.
         p = gap - rho
         root = torch.sqrt(p * p + 4 * alpha * rho)
         r = torch.where(p > 0, 2 * alpha * rho / (p + root), (root - p) / 2)
-        # 1 + βh is (r + gap)/(α + r), so the direction from the centre is kept and the distance divided by it.
-        x = centre + (y - centre) * (alpha + r) / (r + gap)
+        # 1 + βh is (r + gap)/(α + r), so the direction from the center is kept and the distance divided by it.
+        x = center + (y - center) * (alpha + r) / (r + gap)
         return x, -_log_det(r, alpha, gap, y.shape[-1])

@@ -98,7 +98,7 @@ class CheckerboardSplit(Split):
         super().__init__(shape, (half, half))
         self.transposed = w % 2 == 1
         odd = torch.arange(w if self.transposed else h) % 2 == 1
-        self.register_buffer("odd", odd.unsqueeze(-1), persistent=False)  # rows that begin with the other colour
+        self.register_buffer("odd", odd.unsqueeze(-1), persistent=False)  # rows that begin with the other color
 
     def _exchange(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return torch.where(self.odd, b, a), torch.where(self.odd, a, b)
@@ -149,7 +149,7 @@ class ChannelSplit(Split):
 class SpaceToDepth(Transform):
     """Creates the map of 2x2 pixels to one pixel with four times the channels; its log-determinant is 0.
 
-    The channels are ordered by row, column and colour, so the first half of them holds the upper rows.
+    The channels are ordered by row, column and color, so the first half of them holds the upper rows.
 
     Shapes: x (B, C, H, W), y (B, 4C, H/2, W/2), log_det (B,).
 

@@ -1,13 +1,14 @@
 """Sylvester flow: a planar flow of many directions at once."""
 
-__all__ = ["Sylvester", "orthogonalise", "reflect"]
+__all__ = ["Sylvester", "orthogonalize", "reflect"]
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.transforms.amortised import AmortisedParameters
-from zoo.transforms.base import Transform, full_precision
+from zoo.precision import without_autocast
+from zoo.transforms.amortized import AmortizedParameters
+from zoo.transforms.base import Transform
 from zoo.transforms.planar import log_slope, solve_tanh_residual
 
 
@@ -40,7 +41,7 @@ class _Polar(torch.autograd.Function):
         return q @ skew + (gradient - q @ inside) @ (vectors / values.unsqueeze(-2)) @ vectors.mT
 
 
-def orthogonalise(a: Tensor) -> Tensor:
+def orthogonalize(a: Tensor) -> Tensor:
     """The matrix with orthonormal columns that is nearest to a (..., d, M), d ≥ M: the polar factor, by iteration.
 
     Q ← ρQ(3I - ρ²QᵀQ)/2 drives all singular values to 1. Plain steps (ρ = 1) converge quadratically once they are above
@@ -53,7 +54,7 @@ def orthogonalise(a: Tensor) -> Tensor:
         | https://doi.org/10.1137/0708036
 
     Example:
-        >>> q = orthogonalise(torch.randn(5, 3, dtype=torch.float64))
+        >>> q = orthogonalize(torch.randn(5, 3, dtype=torch.float64))
         >>> torch.allclose(q.T @ q, torch.eye(3, dtype=torch.float64), atol=1e-12)
         True
     """
@@ -86,7 +87,7 @@ class Sylvester(Transform):
 
     log|det| = Σᵢ log(1 + (R₁)ᵢᵢ (R₂)ᵢᵢ tanh'(R₂ Qᵀx + b)ᵢ).
 
-    The kinds differ in Q: ``orthogonal``, M columns by iterated orthogonalisation; ``householder``, a product of
+    The kinds differ in Q: ``orthogonal``, M columns by iterated orthogonalization; ``householder``, a product of
     reflections (M = d); ``triangular``, the identity or the reversal of the dimensions, to be alternated (M = d).
     The inverse is exact to rounding: M scalar increasing functions, solved one after another by bisection.
 
@@ -133,14 +134,14 @@ class Sylvester(Transform):
         if not 1 <= m <= features or (kind != "orthogonal" and m < features):
             raise ZooError(f"directions={m}: give 1 to {features} for the orthogonal kind, {features} for the others")
         self.features, self.directions, self.kind, self.reverse = features, m, kind, reverse
-        self.parameters_of = AmortisedParameters([sizes[kind], m * m, m, m], context_features)
+        self.parameters_of = AmortizedParameters([sizes[kind], m * m, m, m], context_features)
 
     def _build(self, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q, triangles, diagonal, b = self.parameters_of(context)
         identity = torch.eye(self.features, self.directions, dtype=b.dtype, device=b.device)
         if self.kind == "orthogonal":
-            # Around the identity the parameters may all be 0, where nothing else could be orthogonalised.
-            q = orthogonalise(identity + q.unflatten(-1, (self.features, self.directions)))
+            # Around the identity the parameters may all be 0, where nothing else could be orthogonalized.
+            q = orthogonalize(identity + q.unflatten(-1, (self.features, self.directions)))
         elif self.kind == "householder":
             q = reflect(q.unflatten(-1, (-1, self.features)))
         else:
@@ -158,13 +159,13 @@ class Sylvester(Transform):
         product = r1.diagonal(dim1=-2, dim2=-1) * r2.diagonal(dim1=-2, dim2=-1)
         return log_slope(s, 1 + product).sum(-1)
 
-    @full_precision
+    @without_autocast
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         q, r1, r2, b = self._build(context)
         s = _apply(r2, _apply(q.mT, x)) + b  # (..., M)
         return x + _apply(q, _apply(r1, torch.tanh(s))), self._log_det(s, r1, r2)
 
-    @full_precision
+    @without_autocast
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         q, r1, r2, b = self._build(context)
         target = _apply(q.mT, y)

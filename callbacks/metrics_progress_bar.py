@@ -1,0 +1,93 @@
+"""One progress bar for the whole training, with the few metrics that matter."""
+
+import sys
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from tqdm.auto import tqdm
+
+__all__ = ["MetricsProgressBar"]
+
+
+class MetricsProgressBar(ProgressBar):
+    """Batches done of all batches, the time left, the epoch, and the model's ``progress_bar_metrics``.
+
+    On a terminal the bar moves; where output goes to a file, a line is written every ``file_interval`` seconds.
+
+    Arguments:
+        file_interval: Seconds between two lines where there is no terminal.
+    """
+
+    def __init__(self, file_interval: float = 15.0):
+        super().__init__()
+        self.file_interval = file_interval
+        self._enabled = True
+        self._bar: tqdm | None = None
+        self._epoch = 0
+
+    def disable(self) -> None:
+        """Show nothing: Lightning calls this on all processes but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show the bar again."""
+        self._enabled = True
+
+    def print(self, *args, sep: str = " ", **kwargs) -> None:
+        """Write a line without breaking the bar."""
+        if self._enabled:
+            tqdm.write(sep.join(map(str, args)))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the bar where training starts or goes on."""
+        super().on_train_start(trainer, pl_module)
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            desc="training",
+            unit=" batches",
+            total=_total(trainer),
+            initial=trainer.global_step,
+            disable=not self._enabled,
+            dynamic_ncols=terminal,
+            mininterval=0.2 if terminal else self.file_interval,
+            maxinterval=1 if terminal else self.file_interval,
+            miniters=1 if terminal else None,
+            bar_format=None if terminal else "{desc} {n_fmt}/{total_fmt} batches [{elapsed}<{remaining}{postfix}]\n",
+        )
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the epoch: the Trainer counts on when the last one ends."""
+        self._epoch = trainer.current_epoch
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        """Move the bar, and show new metrics when there are some."""
+        if trainer.fit_loop.epoch_loop._batches_that_stepped % (trainer.log_every_n_steps or 50) == 0:
+            self._bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
+        self._bar.update()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the last metrics and leave the bar."""
+        self._bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
+        self._bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the bar, so that the message stands on a line of its own."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, str]:
+        """The epoch and the metrics, in four significant digits; training's without their prefix."""
+        latest = getattr(pl_module, "latest_metrics", {})
+        newest = [f"train/{name}" for name in getattr(pl_module, "progress_bar_metrics", ()) if f"train/{name}" in latest]
+        metrics = {**{name: latest[name] for name in newest}, **super().get_metrics(trainer, pl_module)}
+        metrics.pop("v_num", None)
+        metrics = {name.removeprefix("train/"): f"{float(value):.4g}" for name, value in metrics.items()}
+        return {"epoch": str(self._epoch), **metrics}
+
+
+def _total(trainer: Trainer) -> int | None:
+    """The batches of the whole training; None where nothing bounds it."""
+    bounds = [trainer.max_steps] if trainer.max_steps > 0 else []
+    if trainer.max_epochs and trainer.max_epochs > 0 and trainer.num_training_batches != float("inf"):
+        bounds.append(trainer.max_epochs * trainer.num_training_batches)
+    return min(bounds, default=None)

@@ -1,0 +1,319 @@
+"""Pictures, the average of weights, the progress bar, the guard."""
+
+import copy
+
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+import zoo
+from callbacks import (
+    ExponentialMovingAverage,
+    FinalValidation,
+    Interpolations,
+    LatentTraversals,
+    MetricsProgressBar,
+    NonFiniteGuard,
+    Reconstructions,
+    SampleGrid,
+    TemperatureSamples,
+)
+from datamodules import Digits, Toy
+from zoo.errors import ZooError
+from zoo.models.base import GenerativeModule
+from zoo.models.gan import GAN
+from zoo.models.vae import VAE
+from zoo.plots import picture
+from zoo.spec import DataSpec
+
+
+class Autoencoder(GenerativeModule):
+    """The smallest model with everything that pictures ask for: one linear layer there and one back."""
+
+    latent_dim = 3
+
+    def __init__(self, spec, scale: float = 1.0):
+        super().__init__(spec)
+        self.there, self.back = nn.Linear(self.spec.dims, 3), nn.Linear(3, self.spec.dims)
+        self.scale = scale
+
+    def encode(self, x):
+        return self.there(self.spec.to_signed(x).flatten(1))
+
+    def decode(self, z):
+        return self.spec.from_signed(self.back(z).view(-1, *self.spec.shape))
+
+    def objective(self, batch):
+        x = self.spec.to_signed(batch.x)
+        loss = self.scale * (self.back(self.encode(batch.x)).view_as(x) - x).square().mean()
+        return loss, {}
+
+    def sample(self, n):
+        with torch.no_grad():
+            return self.decode(torch.randn(n, 3, device=self.device))
+
+
+def fit(model, data, folder, *callbacks, steps=4, logger=False, **options) -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=steps,
+        default_root_dir=folder,
+        logger=logger,
+        enable_progress_bar=any(isinstance(callback, MetricsProgressBar) for callback in callbacks),
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        callbacks=list(callbacks),
+        **options,
+    )
+    trainer.fit(model, data)
+    return trainer
+
+
+class Shelf(Logger):
+    """Keeps what it is given."""
+
+    name, version = "shelf", ""
+
+    def __init__(self):
+        super().__init__()
+        self.images = []
+
+    def log_image(self, key, images, step=None):
+        self.images.append((key, images[0].size, step))
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, *args, **kwargs):
+        pass
+
+
+def test_samples_go_to_the_run_folder_and_to_loggers(tmp_path):
+    data, shelf = Digits(), Shelf()
+    fit(GAN(data.spec), data, tmp_path, SampleGrid(n=9), steps=3, logger=shelf)
+    newest = Image.open(tmp_path / "pictures" / "samples.png")
+    assert newest.mode == "L"
+    assert min(newest.size) >= 480
+    assert (tmp_path / "pictures" / "samples-0000003.png").read_bytes() == (tmp_path / "pictures/samples.png").read_bytes()
+    assert shelf.images == [("samples", newest.size, 3)]
+
+
+def test_pictures_do_not_change_the_training(tmp_path):
+    weights = []
+    for callbacks in ((), (SampleGrid(), Reconstructions())):
+        data = Digits(seed=0)
+        torch.manual_seed(0)
+        model = GAN(data.spec)
+        fit(model, data, tmp_path, *callbacks, steps=4, val_check_interval=1)
+        weights.append(model.state_dict())
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
+
+
+def test_vectors_are_plotted(tmp_path):
+    for density in ("ring", "mixture"):
+        data = Toy(density, size=500)
+        fit(GAN(data.spec), data, tmp_path / density, SampleGrid(), steps=1)
+        assert Image.open(tmp_path / density / "pictures/samples.png").size == (500, 500)
+
+
+def test_reconstructions_are_drawn_where_a_model_reconstructs(tmp_path):
+    data = Digits()
+    fit(Autoencoder(data.spec), data, tmp_path / "yes", Reconstructions(n=8, columns=4), steps=21)
+    assert (tmp_path / "yes/pictures/reconstructions.png").exists()
+    fit(GAN(data.spec), data, tmp_path / "no", Reconstructions(), steps=21)
+    assert not (tmp_path / "no/pictures").exists()
+
+
+@pytest.mark.parametrize(
+    ("callback", "cells"),
+    [
+        (LatentTraversals(columns=5), 3 * 5),
+        (Interpolations(n=4, columns=6), 4 * 6),
+        (TemperatureSamples(temperatures=(0.5, 1.0), n=7), None),
+    ],
+)
+def test_latents_are_drawn_where_a_model_has_them(tmp_path, callback, cells):
+    """The pictures' sizes say how many images are in them; an autoencoder without temperature has no row of it."""
+    data = Digits()
+    fit(Autoencoder(data.spec), data, tmp_path / "yes", callback, steps=21)
+    path = tmp_path / "yes/pictures" / f"{callback.name}.png"
+    assert path.exists() == (cells is not None)
+    if cells:
+        width, height = Image.open(path).size
+        columns = callback.columns
+        assert width / height == pytest.approx((9 * columns + 1) / (9 * cells // columns + 1))
+    fit(GAN(data.spec), data, tmp_path / "no", callback, steps=21)
+    assert not (tmp_path / "no/pictures").exists()
+
+
+def test_the_ends_of_an_interpolation_are_the_reconstructions(tmp_path, monkeypatch):
+    data, shown = Digits(), []
+    monkeypatch.setattr("callbacks.latents.picture", lambda x, spec, columns: shown.append(x) or Image.new("L", (9, 9)))
+    model = Autoencoder(data.spec)
+    callback = Interpolations(n=3, columns=4)
+    fit(model, data, tmp_path, callback, steps=21)
+    x = callback.held_out.x
+    rows = shown[-1].unflatten(0, (3, 4))
+    with torch.no_grad():
+        expected = model.decode(model.encode(x[:6]))
+    assert torch.equal(rows[:, 0], expected[:3])
+    assert torch.equal(rows[:, -1], expected[3:])
+
+
+def test_temperatures_share_their_noise(tmp_path):
+    data = Digits()
+    model = VAE(data.spec, hidden=16, network="mlp")
+    seen = []
+    monkeypatched = model.prior.sample
+    model.prior.sample = lambda n, temperature: seen.append(monkeypatched(n, temperature)) or seen[-1]
+    fit(model, data, tmp_path, TemperatureSamples(temperatures=(0.5, 1.0), n=7), steps=21)
+    torch.testing.assert_close(2 * seen[-2], seen[-1])
+    assert (tmp_path / "pictures/temperatures.png").exists()
+
+
+def test_a_grid_shows_every_image_where_it_should_be():
+    spec = DataSpec("one pixel", (1, 1, 1), 256)
+    x = torch.tensor([0, 50, 100, 150, 200, 250], dtype=torch.uint8).view(-1, 1, 1, 1)
+    image = picture(x, spec, columns=3)
+    scale = image.width // 7  # three pixels and four gaps
+    seen = [image.getpixel((int((2 * c + 1.5) * scale), int((2 * r + 1.5) * scale))) for r in (0, 1) for c in (0, 1, 2)]
+    assert seen == [0, 50, 100, 150, 200, 250]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_any_number_of_channels_can_be_shown(channels):
+    x = torch.zeros(5, channels, 4, 4, dtype=torch.uint8)
+    assert picture(x, DataSpec("channels", (channels, 4, 4), 2)).mode == ("RGB" if channels == 3 else "L")
+
+
+class Recorder(ExponentialMovingAverage):
+    """Follows the average by its definition, in float64."""
+
+    def on_fit_start(self, trainer, pl_module):
+        super().on_fit_start(trainer, pl_module)
+        self.expected = {k: p.detach().double().clone() for k, p in pl_module.generator.named_parameters()}
+
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        super().on_train_batch_end(trainer, pl_module, *args)
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for key, p in pl_module.generator.named_parameters():
+            self.expected[key] = decay * self.expected[key] + (1 - decay) * p.detach().double()
+
+
+def test_average_is_what_it_says_and_is_updated_at_every_batch(tmp_path):
+    data, average = Digits(), Recorder(decay=0.5)
+    fit(GAN(data.spec, lr=0.01), data, tmp_path, average, steps=12)
+    assert average.updates == 12
+    for key, p in average.average.named_parameters():
+        torch.testing.assert_close(p.double(), average.expected[key], rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_is_validated_and_the_trained_weights_come_back(tmp_path):
+    data, average = Digits(), ExponentialMovingAverage(decay=0.9)
+    model = GAN(data.spec, lr=0.01)
+    seen = []
+
+    class Watch(SampleGrid):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            if not trainer.sanity_checking:
+                seen.append(copy.deepcopy(pl_module.generator.state_dict()))
+
+        def on_train_batch_start(self, trainer, pl_module, *args):
+            assert next(pl_module.generator.parameters()).requires_grad
+
+        def on_train_end(self, trainer, pl_module):
+            pass
+
+    fit(model, data, tmp_path, average, Watch(), steps=3, val_check_interval=1)
+    assert len(seen) == 3
+    torch.testing.assert_close(seen[-1], average.average.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(model.generator.state_dict(), seen[-1], rtol=0, atol=0)
+
+
+def test_a_loaded_model_has_the_average(tmp_path):
+    data, average = Digits(), ExponentialMovingAverage(decay=0.9)
+    trainer = fit(GAN(data.spec, lr=0.01), data, tmp_path, average, steps=5)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    loaded = zoo.load(tmp_path / "x.ckpt")
+    torch.testing.assert_close(loaded.generator.state_dict(), average.average.state_dict(), rtol=0, atol=0)
+
+
+def test_wrong_averages_are_refused(tmp_path):
+    with pytest.raises(ZooError, match="decay 1"):
+        ExponentialMovingAverage(decay=1)
+    data = Digits()
+    with pytest.raises(ZooError, match=r"no submodule 'encoder' to average; it has generator, discriminator"):
+        fit(GAN(data.spec), data, tmp_path, ExponentialMovingAverage("encoder"))
+
+
+class Blows(Autoencoder):
+    """Loss NaN from the fourth batch on."""
+
+    def objective(self, batch):
+        loss, terms = super().objective(batch)
+        return (loss * float("nan") if self.training and self.global_step >= 3 else loss), terms
+
+
+def test_guard_names_the_first_bad_batch_though_it_looks_later(tmp_path):
+    data = Digits()
+    with pytest.raises(ZooError, match="not finite at batch 4;"):
+        fit(Blows(data.spec), data, tmp_path, NonFiniteGuard(every_n_batches=10), steps=40)
+
+
+def test_guard_lets_no_bad_checkpoint_be_written(tmp_path):
+    data = Digits()
+    model = Blows(data.spec)
+    trainer = fit(model, data, tmp_path, NonFiniteGuard(every_n_batches=1000), steps=6)
+    with pytest.raises(ZooError, match="not finite at batch 4;"):
+        trainer.save_checkpoint(tmp_path / "bad.ckpt")
+    assert not (tmp_path / "bad.ckpt").exists()
+
+
+def test_bar_shows_batches_of_the_whole_training_and_the_models_figures(tmp_path, capsys):
+    data = Digits()
+    fit(GAN(data.spec), data, tmp_path, MetricsProgressBar(), steps=30, log_every_n_steps=5)
+    lines = capsys.readouterr().err.splitlines()
+    last = next(line for line in reversed(lines) if "30/30 batches" in line)
+    assert "epoch=1" in last
+    for name in GAN.progress_bar_metrics:
+        assert f"{name}=" in last
+    assert "v_num" not in last
+
+
+@pytest.mark.parametrize(("options", "total"), [({"steps": 5}, 5), ({"steps": -1, "max_epochs": 2}, 42)])
+def test_bar_knows_how_long_training_is(tmp_path, options, total):
+    data, bar = Digits(), MetricsProgressBar()
+    fit(Autoencoder(data.spec), data, tmp_path, bar, limit_val_batches=0, **options)
+    assert bar._bar.total == bar._bar.n == total
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "expected"),
+    [
+        (Autoencoder, {"steps": 5, "val_check_interval": 1000, "check_val_every_n_epoch": None}, [5]),
+        (Autoencoder, {"steps": 5, "val_check_interval": 2, "check_val_every_n_epoch": None}, [2, 4, 5]),
+        (Autoencoder, {"steps": 6, "val_check_interval": 3, "check_val_every_n_epoch": None}, [3, 6]),
+        (Autoencoder, {"steps": 5, "check_val_every_n_epoch": 10}, [5]),
+        (Autoencoder, {"steps": -1, "max_epochs": 5, "check_val_every_n_epoch": 2}, [6, 12, 15]),
+        (Autoencoder, {"steps": -1, "max_epochs": 2, "check_val_every_n_epoch": 2}, [6]),
+        (Autoencoder, {"steps": 5, "limit_val_batches": 0}, []),
+        (GAN, {"steps": 2, "check_val_every_n_epoch": 10}, [2]),
+    ],
+)
+def test_what_training_ends_with_is_validated_once(tmp_path, model, options, expected):
+    """Three batches are an epoch; the GAN steps its optimizers by itself."""
+    validated = []
+
+    class Seen(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            if not trainer.sanity_checking:
+                validated.append(trainer.global_step)
+
+    data = Digits(batch_size=512)
+    trainer = fit(model(data.spec), data, tmp_path, FinalValidation(), Seen(), **options)
+    assert validated == expected
+    assert trainer.global_step == max([*expected, options["steps"]])

@@ -1,0 +1,241 @@
+"""What every registered model promises; a new method is tested by being registered."""
+
+from math import prod
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import run_two_processes
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import LambdaCallback
+
+import zoo
+from datamodules.base import DataModule
+from datamodules.loader import Arrays
+from zoo import registry
+from zoo.errors import ZooError
+from zoo.models.base import Autoencodes, Decodes, GenerativeModule, HasLikelihood
+from zoo.runs.checkpoints import read
+from zoo.spec import Batch, DataSpec
+
+SPECS = [
+    DataSpec("binary", (1, 8, 8), levels=2),
+    DataSpec("gray", (1, 12, 9), levels=17),
+    DataSpec("color", (3, 16, 16), levels=256),
+    DataSpec("vectors", (2,)),
+]
+
+# What makes a model of many layers quick; no option but sizes.
+SMALL = {"flowpp": {"couplings": (2, 1, 1), "filters": 8, "blocks": 1, "components": 2, "dequantizer_couplings": 2}}
+
+
+class Made(DataModule):
+    """Data of any spec, drawn once: structured enough for a loss to be finite, small enough for two steps to be quick."""
+
+    def __init__(self, spec: DataSpec, batch_size: int = 8):
+        super().__init__(batch_size, seed=0)
+        self._spec = spec
+
+    @property
+    def spec(self) -> DataSpec:
+        return self._spec
+
+    def load(self) -> dict[str, Arrays]:
+        random = torch.Generator().manual_seed(0)
+        if self.spec.levels is None:
+            x = torch.randn(48, *self.spec.shape, generator=random)
+        else:
+            x = torch.randint(self.spec.levels, (48, *self.spec.shape), generator=random, dtype=torch.uint8)
+        return {name: Arrays(x) for name in ("train", "val", "test")}
+
+
+def build(name: str, spec: DataSpec) -> GenerativeModule:
+    """The model as registered, small; a test is skipped where the model says clearly that it can't take such data."""
+    seed_everything(0, verbose=False)
+    try:
+        return registry.find_class(registry.MODELS[name].path)(spec, **SMALL.get(name, {}))
+    except ZooError as error:
+        assert spec.name in str(error)
+        assert len(str(error).splitlines()) <= 2
+        pytest.skip(str(error))
+
+
+def trainer(folder: Path, **options) -> Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    return Trainer(accelerator="cpu", devices=1, max_steps=2, default_root_dir=folder, **quiet, **options)
+
+
+@pytest.fixture(params=SPECS, ids=lambda spec: spec.name)
+def spec(request) -> DataSpec:
+    return request.param
+
+
+@pytest.fixture(params=registry.MODELS)
+def name(request) -> str:
+    return request.param
+
+
+def test_two_steps(name, spec, tmp_path):
+    """Two batches are two steps; the loss is finite; every parameter gets a gradient that is not all zero, by name."""
+    model = build(name, spec)
+    reached = {key: False for key, parameter in model.named_parameters() if parameter.requires_grad}
+
+    def note(key: str):
+        def hook(parameter):
+            assert parameter.grad.isfinite().all(), key
+            reached[key] |= bool(parameter.grad.any())
+
+        return hook
+
+    for key, parameter in model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(note(key))
+    fit = trainer(tmp_path, log_every_n_steps=1)
+    fit.fit(model, Made(spec))
+    assert fit.global_step == 2, "steps are counted in batches"
+    assert [key for key, seen in reached.items() if not seen] == []
+    train = {key: value for key, value in fit.callback_metrics.items() if key.startswith("train/")}
+    assert train
+    assert all(value.isfinite() for value in train.values())
+
+
+def test_samples_are_like_the_data(name, spec):
+    model = build(name, spec).eval()
+    x = model.sample(5)
+    assert x.shape == (5, *spec.shape)
+    assert not x.requires_grad
+    if spec.levels is None:
+        assert x.dtype == torch.float32
+        assert x.isfinite().all()
+    else:
+        assert x.dtype == torch.uint8
+        assert int(x.max()) < spec.levels
+
+
+def test_objective(name, spec):
+    """A scalar loss, scalar terms, none of them changing the data."""
+    model, data = build(name, spec).eval(), Made(spec)
+    data.setup()
+    batch = next(iter(data.val_dataloader()))
+    before = batch.x.clone()
+    loss, terms = model.objective(batch)
+    assert loss.shape == ()
+    assert all(term.shape == () for term in terms.values())
+    assert torch.equal(batch.x, before)
+
+
+def test_the_same_seed_gives_the_same_run(name, spec, tmp_path):
+    losses = []
+    for _ in range(2):
+        model = build(name, spec)
+        fit = trainer(tmp_path, log_every_n_steps=1)
+        fit.fit(model, Made(spec))
+        losses.append({key: float(value) for key, value in fit.callback_metrics.items()})
+    assert losses[0] == losses[1]
+
+
+def test_compiled(name, tmp_path):
+    """A training batch is compiled without a break, at the first of them alone, and trains as what is not compiled does."""
+    torch.compiler.reset()  # a function is compiled for a few models, and then no more
+    graphs, counts, weights = [], [], []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    for compiled in (False, True):
+        model = build(name, SPECS[1])
+        if compiled:
+            model.compile(backend=backend, fullgraph=True)
+        count = LambdaCallback(on_train_batch_end=lambda *_: counts.append(len(graphs)))
+        trainer(tmp_path, callbacks=[count]).fit(model, Made(SPECS[1]))
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert counts[:2] == [0, 0]
+    assert counts[2] == counts[3] == len(graphs) > 0, "validation runs what is not compiled"
+    torch.testing.assert_close(*weights)
+
+
+def test_checkpoint_round_trip(name, spec, tmp_path):
+    """A checkpoint alone, of a Trainer of one's own, rebuilds the very class, with the same outputs; it holds plain data."""
+    model = build(name, spec)
+    fit = trainer(tmp_path)
+    fit.fit(model, Made(spec))
+    path = tmp_path / "model.ckpt"
+    fit.save_checkpoint(path)
+    loaded = zoo.load(path)
+    assert type(loaded) is type(model)
+    assert loaded.spec == spec
+    assert isinstance(read(path)["hyper_parameters"]["spec"], dict)
+    model.eval()
+    torch.manual_seed(1)
+    expected = model.sample(4)
+    torch.manual_seed(1)
+    assert torch.equal(loaded.sample(4), expected)
+
+
+def test_validation_and_test_figures(name, spec, tmp_path):
+    model = build(name, spec)
+    fit = trainer(tmp_path)
+    for stage, metrics in (
+        ("val", fit.validate(model, Made(spec), verbose=False)),
+        ("test", fit.test(model, Made(spec), verbose=False)),
+    ):
+        assert metrics[0]
+        assert all(key.startswith(f"{stage}/") for key in metrics[0])
+        assert all(torch.tensor(value).isfinite() for value in metrics[0].values())
+
+
+def test_abilities_hold_what_they_promise(name, spec):
+    model = build(name, spec).eval()
+    x = torch.zeros(3, *spec.shape, dtype=torch.uint8 if spec.levels else torch.float32)
+    if isinstance(model, HasLikelihood):
+        log_p = model.log_likelihood(x, samples=2)
+        assert log_p.shape == (3,)
+        assert model.likelihood_kind in ("exact", "bound")
+    if isinstance(model, Autoencodes):
+        assert model.encode(x).shape == (3, model.latent_dim)
+    if isinstance(model, Decodes):
+        assert model.decode(torch.zeros(3, model.latent_dim)).shape == x.shape
+
+
+def test_bf16(name, spec, tmp_path):
+    model = build(name, spec)
+    fit = trainer(tmp_path, precision="bf16-mixed", log_every_n_steps=1)
+    fit.fit(model, Made(spec))
+    assert all(value.isfinite() for value in fit.callback_metrics.values())
+
+
+def test_two_processes_agree(tmp_path):
+    """All models in one pair of processes: other examples on each, the same weights on both after every step."""
+    run_two_processes("models/two_processes.py", tmp_path)
+    for name in registry.MODELS:
+        first, second = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in (0, 1))
+        assert first["examples"].isdisjoint(second["examples"])
+        assert len(first["examples"] | second["examples"]) == 2 * 2 * 8
+        torch.testing.assert_close(first["weights"], second["weights"], rtol=0, atol=0)
+        moved = [key for key, weight in first["weights"].items() if not torch.equal(weight, first["start"][key])]
+        assert moved
+
+
+def test_specs_are_checked():
+    for shape in ((), (0,), (3, 4), (1, 2, 3, 4)):
+        with pytest.raises(ZooError, match="data shape"):
+            DataSpec("wrong", shape)
+    with pytest.raises(ZooError, match="levels"):
+        DataSpec("wrong", (2,), levels=1)
+    spec = DataSpec("right", [1, 2, 2], 17, ["a"], [3])
+    assert DataSpec.of(spec.to_dict()) == spec
+    assert spec.dims == prod(spec.shape)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_levels_survive_the_way_to_signed_and_back(levels):
+    spec = DataSpec("levels", (1, 1, levels), levels)
+    x = torch.arange(levels, dtype=torch.uint8).view(1, 1, 1, -1)
+    assert torch.equal(spec.from_signed(spec.to_signed(x)), x)
+    assert spec.to_signed(x).aminmax() == (-1, 1)
+    assert spec.to_unit(x).aminmax() == (0, 1)
+
+
+def test_batches_are_tuples_with_names():
+    x = torch.zeros(2, 3)
+    assert Batch(x) == (x, None, None)

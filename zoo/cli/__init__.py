@@ -1,0 +1,1 @@
+"""What was typed, turned into calls of typed functions. Nothing is computed here."""

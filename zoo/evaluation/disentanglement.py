@@ -1,0 +1,141 @@
+"""Every score of an encoder on data with known factors: points and votes drawn, scored, and what is undefined said."""
+
+__all__ = [
+    "ALL_SCORES",
+    "RENDERED_SCORES",
+    "DisentanglementResult",
+    "Sizes",
+    "cached_encoder",
+    "can_render",
+    "evaluate_disentanglement",
+    "pick",
+]
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from zoo.metrics.disentanglement.beta_vae_score import beta_vae_score
+from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, FactorData, draw_codes
+from zoo.metrics.disentanglement.factor_vae_score import factor_vae_score
+from zoo.metrics.disentanglement.scores import GROUPS, SCORES, PointScores
+
+RENDERED_SCORES = {"beta_vae_score": beta_vae_score, "factor_vae_score": factor_vae_score}
+ALL_SCORES = (*SCORES, *RENDERED_SCORES)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much the scores are computed from, by default as much as in the study.
+
+    Arguments:
+        points: Points for all scores but the two that vote; classifiers are fitted on them. For the FactorVAE score as many
+            give the codes' variances.
+        test_points: Fresh points on which classifiers are tested.
+        num_train: Votes that the beta-VAE and FactorVAE scores are fitted on.
+        num_eval: Fresh votes on which they are tested.
+        batch_size: Observations (FactorVAE score) or pairs of them (beta-VAE score) in a vote.
+    """
+
+    points: int = 10000
+    test_points: int = 5000
+    num_train: int = 10000
+    num_eval: int = 5000
+    batch_size: int = 64
+
+
+class DisentanglementResult(NamedTuple):
+    """What :func:`evaluate_disentanglement` found.
+
+    Attributes:
+        scores: A number for each score that is defined.
+        undefined: For each that is not, the reason.
+        points: The points, with their matrices of information and importance.
+    """
+
+    scores: dict[str, float]
+    undefined: dict[str, str]
+    points: PointScores
+
+    @property
+    def matrices(self) -> dict[str, tuple[Tensor, str]]:
+        """The (d, K) matrices of codes and factors by name, with what their numbers are; importance where DCI is scored."""
+        matrices = {"information": (self.points.information, "mutual information, nats")}
+        if any(name in self.scores for name in GROUPS["dci"]):
+            matrices["importance"] = (self.points.importance, "importance in DCI")
+        return matrices
+
+
+def can_render(data: Any) -> bool:
+    """Whether data render an observation of any factors (:class:`~zoo.metrics.FactorData`), as votes need it."""
+
+    return all(hasattr(data, name) for name in ("render", "factor_sizes"))
+
+
+def cached_encoder(encode: Callable[[Any], Any], data: FactorData, device: torch.device, **options: Any) -> CachedEncoder:
+    """A :class:`~zoo.metrics.CachedEncoder` whose batches suit the device: small ones stay in the cache of a CPU."""
+
+    return CachedEncoder(encode, data, encode_batch=64 if device.type == "cpu" else 1024, **options)
+
+
+def pick(examples: int, batches: float, wanted: int, generator: torch.Generator) -> Tensor:
+    """The examples of one batch to take at random, so that all batches together give those wanted where they can."""
+
+    return torch.randperm(examples, generator=generator)[: math.ceil(wanted / min(batches, wanted))]
+
+
+def evaluate_disentanglement(
+    names: Sequence[str],
+    sizes: Sizes,
+    table: CachedEncoder | None = None,
+    held_out: tuple[Tensor, Tensor] | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> DisentanglementResult:
+    r"""Computes scores of codes that are drawn for them.
+
+    Points are rendered from factors drawn at random, as in the study, or taken at random and without replacement from
+    held-out ones where data do not render; if those are too few, they are shared out in the proportion of the sizes.
+
+    Arguments:
+        names: The scores, among ``ALL_SCORES``.
+        sizes: How much to compute them from.
+        table: The codes of any factors, for data that render.
+        held_out: Codes :math:`(N, D)` and factors :math:`(N, K)` for data that do not; they have no scores of votes.
+        seed: The seed of all that is drawn. Torch's own random state stays as it is.
+        progress: Whether to show progress bars.
+
+    Raises:
+        ValueError: If no points can be drawn, since a code is not finite or there are no examples.
+    """
+
+    bar = tqdm(names, "encoding", unit=" scores", disable=not progress)
+    wanted = sizes.points + sizes.test_points
+    if table is not None:
+        codes, factors = draw_codes(table, table.data, wanted, seed)
+    else:
+        codes, factors = held_out
+        order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:wanted].to(codes.device)
+        codes, factors = codes[order], factors[order]
+    train = min(sizes.points, round(len(codes) * sizes.points / wanted))
+    points = PointScores(codes[:train], factors[:train], codes[train:], factors[train:], seed=seed)
+    scores, undefined = {}, {}
+    for name in bar:
+        bar.set_description(name)
+        try:
+            if name in RENDERED_SCORES:
+                sampling = {"num_train": sizes.num_train, "num_eval": sizes.num_eval, "batch_size": sizes.batch_size}
+                if name == "factor_vae_score":
+                    sampling["variance_points"] = sizes.points
+                found = RENDERED_SCORES[name](table, table.data, seed=seed, progress=progress, **sampling)
+                scores[name] = found["eval_accuracy"]
+            else:
+                scores[name] = points.compute(name)
+        except ValueError as error:
+            undefined[name] = str(error)
+    return DisentanglementResult(scores, undefined, points)

@@ -1,0 +1,155 @@
+"""The beta-VAE score: which factor do two batches share, judged by how far apart their codes are."""
+
+__all__ = ["BetaVAEScore", "beta_vae_accuracy", "beta_vae_score"]
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, FactorData, draw_factors, draw_votes, seeded
+from zoo.metrics.disentanglement.logistic import fit_logistic
+from zoo.metrics.disentanglement.points import check_points, check_varying, number_values, number_values_as
+
+
+def beta_vae_accuracy(differences: Tensor, fixed: Tensor, differences_eval: Tensor, fixed_eval: Tensor) -> dict[str, float]:
+    r"""Fits a logistic regression that names the shared factor of a vote, and returns its accuracies.
+
+    Differences are not standardized: the penalty :math:`\frac{1}{2} \|w\|^2` all but silences codes of tiny scale.
+
+    Arguments:
+        differences: The mean distance of paired codes in each vote, with shape :math:`(V, D)`.
+        fixed: The factor that the pairs share, with shape :math:`(V,)`.
+        differences_eval: Those of fresh votes, with shape :math:`(W, D)`.
+        fixed_eval: The factors that they share, with shape :math:`(W,)`.
+
+    Returns:
+        ``eval_accuracy``, ``train_accuracy``, ``num_train``, ``num_eval``, and ``active_dims``, the number of codes that
+        differ at all.
+
+    Raises:
+        ValueError: If votes are missing, all share one factor, or a difference is not finite.
+    """
+
+    x, fixed = check_points(differences, fixed[:, None])
+    x_eval, fixed_eval = check_points(differences_eval, fixed_eval[:, None])
+    check_varying(fixed, "beta_vae_score")
+    labels, (classes,) = number_values(fixed)
+    weights = fit_logistic(x, labels[:, 0], classes)
+    labels_eval = number_values_as(fixed, fixed_eval)
+
+    def accuracy(inputs: Tensor, targets: Tensor) -> float:
+        logits = inputs @ weights[:, :-1].T + weights[:, -1]
+        return (logits.argmax(dim=1) == targets[:, 0]).double().mean().item()
+
+    return {
+        "eval_accuracy": accuracy(x_eval, labels_eval),
+        "train_accuracy": accuracy(x, labels),
+        "num_train": len(x),
+        "num_eval": len(x_eval),
+        "active_dims": int((x > 0).any(dim=0).sum()),
+    }
+
+
+def beta_vae_score(
+    encode: Callable[[Any], Any],
+    data: FactorData,
+    *,
+    num_train: int = 10000,
+    num_eval: int = 5000,
+    batch_size: int = 64,
+    seed: int = 0,
+    cache_codes: bool | None = None,
+    encode_batch: int = 1024,
+    progress: bool = False,
+) -> dict[str, float]:
+    r"""Computes the beta-VAE score, the accuracy on fresh votes; 1/K by chance.
+
+    For one vote, draw a factor k and B pairs of observations whose factor k agrees, and is drawn anew for each pair. From
+
+    .. math:: \frac{1}{B} \sum_b |z_b - z_b'| \in \mathbb{R}^D
+
+    a linear classifier must tell k. It saturates easily, and does not ask for one code per factor: rotated codes reach 1.
+
+    Arguments:
+        encode: Maps observations to codes with shape :math:`(n, D)`; or a :class:`~zoo.metrics.CachedEncoder`, whose
+            codes several scores share.
+        data: What has ``factor_sizes`` and renders: see :class:`~zoo.metrics.FactorData`.
+        num_train: The number of votes to fit on.
+        num_eval: The number of fresh votes.
+        batch_size: The number B of pairs in a vote.
+        seed: The seed of the factors, and of rendering that uses torch's random numbers.
+        cache_codes: Whether to encode each combination of factors once: see :class:`~zoo.metrics.CachedEncoder`.
+        encode_batch: The largest number of observations that are encoded at a time.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        ``eval_accuracy`` (the score), ``train_accuracy``, ``num_train``, ``num_eval``, and ``active_dims``, the number of
+        codes that vary at all.
+
+    Raises:
+        ValueError: If there is one factor only, or a code is not finite.
+
+    References:
+        | beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017), section 3
+        | https://openreview.net/forum?id=Sy2fzU9gl
+    """
+
+    if len(data.factor_sizes) < 2:
+        raise ValueError("beta_vae_score tells factors apart: it needs at least 2 factors, got 1")
+    table = encode if isinstance(encode, CachedEncoder) else CachedEncoder(encode, data, cache_codes, encode_batch)
+    features, labels = [], []
+    with seeded(seed) as generator:
+        for fixed, first in draw_votes(data, num_train + num_eval, batch_size, generator, progress):
+            second = draw_factors(data, first[..., 0].numel(), generator).view(first.shape)
+            column = fixed[:, None, None].expand(-1, batch_size, 1)
+            second.scatter_(2, column, first.gather(2, column))
+            features.append(_mean_distance(*(table(f.flatten(0, 1)).view(*f.shape[:2], -1) for f in (first, second))))
+            labels.append(fixed)
+    x, y = torch.cat(features), torch.cat(labels)
+    return beta_vae_accuracy(x[:num_train], y[:num_train], x[num_train:], y[num_train:])
+
+
+def _mean_distance(first: Tensor, second: Tensor) -> Tensor:
+    """The distance of paired codes (V, B, D), averaged over a vote: (V, D)."""
+    return (first - second).abs().mean(dim=1)
+
+
+class BetaVAEScore(Metric):
+    r"""Creates a metric for the beta-VAE score from the codes of paired observations, gathered over processes.
+
+    :meth:`compute` returns what :func:`beta_vae_accuracy` does. Call :meth:`update` rather than the metric itself.
+
+    See also:
+        :func:`beta_vae_score`
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    differences: Sequence[Tensor]
+    fixed: Sequence[Tensor]
+    differences_eval: Sequence[Tensor]
+    fixed_eval: Sequence[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in ("differences", "fixed", "differences_eval", "fixed_eval"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, first: Tensor, second: Tensor, fixed: Tensor, evaluation: bool = False) -> None:
+        """Adds votes: paired codes (V, B, D) twice, the factor (V,) that they share; to the fresh votes if `evaluation`."""
+        (self.differences_eval if evaluation else self.differences).append(_mean_distance(first.detach(), second.detach()))
+        (self.fixed_eval if evaluation else self.fixed).append(fixed)
+
+    def compute(self) -> dict[str, float]:
+        if not len(self.differences) or not len(self.differences_eval):
+            raise ValueError(
+                "BetaVAEScore needs votes to fit on and fresh ones: call update(…) and update(…, evaluation=True)"
+            )
+        states = (self.differences, self.fixed, self.differences_eval, self.fixed_eval)
+        return beta_vae_accuracy(*(dim_zero_cat(state) for state in states))

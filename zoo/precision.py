@@ -1,0 +1,43 @@
+"""What stays in float32 whatever autocast says: tensors that it narrowed, and methods that it must not narrow."""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["widen_half", "without_autocast"]
+
+
+def widen_half(x: Tensor) -> Tensor:
+    """bfloat16 and float16, as autocast gives them, to float32; float32 and float64 unchanged."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def without_autocast(method: Callable) -> Callable:
+    """Runs a transform's method outside autocast, its inputs widened to float32.
+
+    A log-determinant holds for the map as it is computed: Q of a Sylvester flow, for one, is orthogonal only to the
+    precision it is computed in, which in bfloat16 is two digits.
+
+    Example:
+        >>> class Halve(torch.nn.Module):
+        ...     @without_autocast
+        ...     def forward(self, x, context=None):
+        ...         return x / 2, x.new_full(x.shape[:-1], -0.6931) * x.shape[-1]
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     Halve()(torch.ones(1, 1, dtype=torch.bfloat16))[0].dtype
+        torch.float32
+    """
+
+    @functools.wraps(method)
+    def widened(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        device = x.device.type
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+            return method(self, x, context)
+        with torch.autocast(device, enabled=False):
+            # float64 is left as it is: only what autocast narrowed is widened.
+            x, context = (t if t is None or t.dtype == torch.float64 else t.float() for t in (x, context))
+            return method(self, x, context)
+
+    return widened
