@@ -1,17 +1,20 @@
 # Two commands do everything: `make fit` and `make test`. Each sets up .venv first where that is still to be done.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= auto
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: help fit test slow docs lint bolts clean
+.PHONY: help fit test slow coverage docs lint bolts clean
 
 help:
-	@echo "make fit    train the GAN on embedded digits and show where the pictures and numbers are"
-	@echo "make test   run the test suite"
-	@echo "make slow   run the long tests as well"
-	@echo "make docs   build the documentation into docs/_build"
-	@echo "make lint   check the style of the code"
-	@echo "make bolts  add lightning-bolts, for --model.network bolts_resnet18 (make test does it too)"
-	@echo "make clean  remove .venv and what was built"
+	@echo "make fit       train the GAN on embedded digits and show where the pictures and numbers are"
+	@echo "make test      run the test suite, on all cores (WORKERS=1: on one)"
+	@echo "make slow      run the long tests as well"
+	@echo "make coverage  run the test suite and say which lines it never ran"
+	@echo "make docs      build the documentation into docs/_build"
+	@echo "make lint      check the style of the code"
+	@echo "make bolts     add lightning-bolts, for --model.network bolts_resnet18 (make test does it too)"
+	@echo "make clean     remove .venv and what was built"
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed: make PYTHON=python3.12'"
@@ -29,11 +32,18 @@ bolts: .venv/bolts
 fit: .venv/installed
 	$(BIN)/python -m zoo.fit --model gan
 
+# A worker a core, and a thread a worker: models this small gain nothing from a second thread.
+test slow coverage: export OMP_NUM_THREADS := 1
+
 test: lint bolts
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 slow: bolts
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
+
+coverage: bolts
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
+	@echo "build/coverage/index.html"
 
 docs: .venv/installed
 	$(BIN)/python -m pytest --quiet tests/test_docs.py

@@ -1,6 +1,7 @@
-"""An installed wheel works outside the repository."""
+"""An installed wheel works outside the repository; what is written of the package elsewhere is true of it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -8,9 +9,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import REPOSITORY
 
+import zoo
+
 SITE = Path(pytest.__file__).resolve().parent.parent  # where the packages that the wheel requires are
+BIN = Path(sys.executable).parent
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -51,3 +56,36 @@ def test_wheel(tmp_path):
     run(python, "-m", "zoo.sample", "--ckpt", folder / "checkpoints" / "last.ckpt", "--out", "x.npz", cwd=empty)
     assert (empty / "x.npz").exists()
     assert "dsprites" in run(python, "-m", "zoo", cwd=empty)
+
+
+def read_yaml(name: str) -> dict:
+    return yaml.safe_load((REPOSITORY / name).read_text())
+
+
+def test_citation_names_the_version():
+    citation = read_yaml("CITATION.cff")
+    assert citation["version"] == zoo.__version__
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+
+
+def test_changes_have_sections():
+    """What is new since the last release comes first."""
+    sections = [line for line in (REPOSITORY / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
+    assert sections[0] == "## Unreleased"
+
+
+def test_workflow_runs_the_tests():
+    """By the command that everybody types, on the oldest Python that is accepted and a newer one."""
+    (job,) = read_yaml(".github/workflows/test.yml")["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make test"]
+    assert job["strategy"]["matrix"]["python"][0] == "3.11"
+    assert "python_requires = >=3.11" in (REPOSITORY / "setup.cfg").read_text()
+
+
+def test_commit_hooks_run_what_is_installed():
+    """The programs of the environment, so that their versions are those of constraints.txt."""
+    for repository in read_yaml(".pre-commit-config.yaml")["repos"]:
+        assert repository["repo"] == "local"
+        for hook in repository["hooks"]:
+            program = hook["entry"].split()[0]
+            assert program == "make" or (program.startswith(".venv/bin/") and shutil.which(Path(program).name, path=BIN))

@@ -36,11 +36,12 @@ def test_there_are_commands():
     assert COMMANDS[:2] == ["make fit", "make test"], "two commands do all the set-up"
 
 
-@pytest.mark.parametrize("target", ["fit", "test", "slow", "docs"])
+@pytest.mark.parametrize("target", ["fit", "test", "slow", "coverage", "docs"])
 def test_make_targets(target):
     """What ``make`` would do; the trainings and tests themselves are run by other tests and by whoever reads the README."""
     done = subprocess.run(["make", "--dry-run", target], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     expected = {"fit": "-m zoo.fit --model gan", "test": "-m pytest", "slow": "slow or not slow", "docs": "-m sphinx"}
+    expected["coverage"] = "--cov-report=html"
     assert expected[target] in done.stdout
 
 
@@ -75,6 +76,11 @@ def test_python(tmp_path, monkeypatch):
     assert int(names["x"].max()) <= 16
 
 
-def test_links_lead_somewhere():
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (REPOSITORY / link).exists(), link
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(page):
+    """Files, and headings of the pages."""
+    for link in re.findall(r"\]\(([^)]+)\)", (REPOSITORY / page).read_text()):
+        file, _, heading = link.partition("#")
+        assert (REPOSITORY / file).exists(), link
+        headings = re.findall(r"^#+ (.*)$", (REPOSITORY / file).read_text(), re.MULTILINE) if heading else ()
+        assert not heading or heading in {text.lower().replace(" ", "-") for text in headings}, link
