@@ -143,7 +143,7 @@ BASE = ("zoo.errors", "zoo.spec", "zoo.precision")
         ("zoo/nets", ("zoo.nets", *BASE)),
         ("zoo/transforms", ("zoo.transforms", "zoo.nets", *BASE)),
         ("zoo/distributions", ("zoo.distributions", "zoo.transforms", "zoo.nets", *BASE)),
-        ("datamodules", ("datamodules", "zoo.spec", "zoo.errors")),
+        ("datamodules", ("datamodules", "zoo.spec", "zoo.errors", "zoo.runs.files")),
         ("callbacks", ("callbacks", "zoo.models.base", "zoo.plots", "zoo.metrics", "zoo.evaluation", *BASE)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
