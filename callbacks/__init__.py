@@ -1,6 +1,7 @@
 """What can be added to any model's training: pictures, averages of weights, guards. Imported when first asked for."""
 
 import importlib
+from typing import Any
 
 _HOME = {
     "AnimatedTraversals": "latents",
@@ -19,7 +20,7 @@ _HOME = {
 __all__ = list(_HOME)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"callbacks.{_HOME[name]}"), name)
     raise AttributeError(f"module 'callbacks' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -1,6 +1,7 @@
 """One file per data set; all give the same Batch. Classes are imported when they are first asked for."""
 
 import importlib
+from typing import Any
 
 _HOME = {
     "BackgroundDSprites": "dsprites_variants",
@@ -25,7 +26,7 @@ _HOME = {
 __all__ = list(_HOME)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"datamodules.{_HOME[name]}"), name)
     raise AttributeError(f"module 'datamodules' has no attribute {name!r}; it has {', '.join(__all__)}")

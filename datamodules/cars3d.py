@@ -3,7 +3,7 @@
 import io
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,13 +25,18 @@ class Cars3D(FactorFiles):
     Pictures are resized from 128x128 (bicubic). Cars are numbered in the order of their files' names. Splits: 14,054 train,
     1,757 validation, 1,757 test (see :class:`FactorGrid`). The archive ``nips2015-analogy-data.tar.gz`` is found under
     ``root`` or downloaded; so is its folder ``cars``, extracted.
-    Source: Reed, Zhang, Zhang & Lee, Deep visual analogy-making, 2015; as used by Locatello et al., 2019 (arXiv:1811.12359).
 
-    Arguments: see :class:`FactorFiles`.
+    The arguments are those of :class:`FactorFiles`.
+
+    References:
+        | Deep Visual Analogy-Making (Reed et al., 2015)
+        | Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
+        | 2019), as used there
+        | https://arxiv.org/abs/1811.12359
     """
 
     title = "cars3d"
-    grid: ClassVar = {"elevation": 4, "azimuth": 24, "object": 183}
+    grid: ClassVar[Mapping[str, int]] = {"elevation": 4, "azimuth": 24, "object": 183}
     channels = 3
     published = (
         Published(
@@ -71,5 +76,5 @@ def _meshes(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
         return
     with tarfile.open(path, "r|*") as archive:  # a stream: to go back in a compressed archive is to start again
         for member in archive:
-            if member.isfile() and (match := _MESH.fullmatch(member.name)):
-                yield match[1], archive.extractfile(member).read
+            if (match := _MESH.fullmatch(member.name)) and (file := archive.extractfile(member)) is not None:
+                yield match[1], file.read

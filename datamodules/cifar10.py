@@ -5,6 +5,7 @@ import pickle
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,13 +38,16 @@ class CIFAR10(DataModule):
     Splits: the first 45,000 of the training batches train, their last 5,000 validate, the test batch's 10,000 test.
     The binary version is preferred, as archive or extracted, since it needs no unpickling; the Python version is read
     where only it is found under ``root``. Where neither is, the binary archive is downloaded.
-    Source: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
 
     Arguments:
         root: Folder where the files are, or will be downloaded to.
-        batch_size, eval_batch_size, seed, on_device: see :class:`DataModule`.
+        batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
-    Raises: ZooError where files are missing and can't be downloaded, or are damaged.
+    Raises:
+        ZooError: where files are missing and can't be downloaded, or are damaged.
+
+    References:
+        | Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009)
     """
 
     spec = DataSpec("cifar10", (3, 32, 32), levels=256)
@@ -92,7 +96,7 @@ class CIFAR10(DataModule):
     def _advice(self) -> str:
         return f"Put it, or {_PYTHON}, in {self.root}."
 
-    def _find(self) -> tuple[Path, str, Callable] | None:
+    def _find(self) -> tuple[Path, str, Callable[[bytes], tuple[np.ndarray, np.ndarray]]] | None:
         """Archive or folder of a version, how its batches' names end, and what reads them."""
         versions = (
             ("cifar-10-batches-bin", ".bin", _BINARY.name, _from_binary),
@@ -115,8 +119,8 @@ def _contents(path: Path, names: list[str]) -> list[bytes]:
         contents = {}
         with tarfile.open(path, "r|*") as archive:  # a stream: to go back in a compressed archive is to start again
             for member in archive:
-                if member.isfile() and (name := Path(member.name).name) in names:
-                    contents[name] = archive.extractfile(member).read()
+                if (name := Path(member.name).name) in names and (file := archive.extractfile(member)) is not None:
+                    contents[name] = file.read()
         if missing := [name for name in names if name not in contents]:
             raise ValueError(f"{missing[0]} is not in it")
         return [contents[name] for name in names]
@@ -140,7 +144,7 @@ def _from_pickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 class _Unpickler(pickle.Unpickler):
     """Admits what makes a numpy array of bytes, and nothing else: a pickle may otherwise run any program."""
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return getattr(np, name)
         if (module, name) in (("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")):

@@ -14,8 +14,10 @@ __all__ = ["Digits"]
 class Digits(DataModule):
     """1,797 handwritten digits, 8x8, gray levels 0 .. 16; 1,297 train, 250 validation, 250 test, class-balanced, fixed.
 
-    Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (the test part, as in scikit-learn).
-    Arguments are those of :class:`DataModule`.
+    The arguments are those of :class:`DataModule`.
+
+    References:
+        | Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998), the test part, as in scikit-learn
     """
 
     spec = DataSpec("digits", (1, 8, 8), levels=17)

@@ -2,7 +2,7 @@
 
 import hashlib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -29,7 +29,6 @@ class DSprites(FactorGrid):
 
     The images are drawn (see :func:`render`) and cached as bits, 360 MB in memory, on the first use; that takes
     seconds. Splits: 589,824 train, 73,728 validation, 73,728 test, by one fixed permutation (see :class:`FactorGrid`).
-    Source: Matthey, Higgins, Hassabis & Lerchner, dSprites: Disentanglement testing Sprites dataset, 2017.
 
     Arguments:
         resolution: Height and width, a multiple of 8; the published images have 64.
@@ -38,13 +37,18 @@ class DSprites(FactorGrid):
         original: Path of the published npz; its images are then used instead of the drawn ones (3 in 20,000 differ, by
             a pixel each). :meth:`render` draws all the same.
         factors: The values that are kept of some factors; see :class:`FactorGrid`. Only what is kept is drawn.
-        batch_size, eval_batch_size, seed, on_device: see :class:`DataModule`.
+        batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
-    Raises: ZooError for a resolution, size or factor out of range, or an ``original`` that isn't the published file.
+    Raises:
+        ZooError: for a resolution, size or factor out of range, or an ``original`` that isn't the published file.
+
+    References:
+        | dSprites: Disentanglement testing Sprites dataset (Matthey et al., 2017)
+        | https://github.com/google-deepmind/dsprites-dataset
     """
 
     title = "dsprites"
-    grid: ClassVar = dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
+    grid: ClassVar[Mapping[str, int]] = dict(zip(FACTOR_NAMES, FACTOR_SIZES, strict=True))
     levels = 2
 
     def __init__(
@@ -58,8 +62,9 @@ class DSprites(FactorGrid):
         seed: int | None = None,
         on_device: bool = True,
     ):
-        options = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "seed": seed, "on_device": on_device}
-        super().__init__(resolution, factors, **options)
+        super().__init__(
+            resolution, factors, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, on_device=on_device
+        )
         if resolution < 8 or resolution % 8:
             raise ZooError(f"resolution {resolution}: a multiple of 8 is needed; the published images have 64.")
         if size is not None and not 10 <= size <= self.count:

@@ -1,7 +1,5 @@
 """dSprites drawn from its five factors: exact polygons in numpy, bit-packed, cached."""
 
-__all__ = ["COUNT", "FACTOR_NAMES", "FACTOR_SIZES", "PACKED_SHA256", "factors_of", "index_of", "packed", "render"]
-
 import contextlib
 import hashlib
 import math
@@ -9,12 +7,17 @@ import operator
 import os
 import uuid
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from datamodules.files import cache_folder
+
+__all__ = ["COUNT", "FACTOR_NAMES", "FACTOR_SIZES", "PACKED_SHA256", "factors_of", "index_of", "packed", "render"]
 
 FACTOR_NAMES = ("shape", "scale", "orientation", "posX", "posY")
 FACTOR_SIZES = (3, 6, 40, 32, 32)
@@ -27,30 +30,35 @@ _CHUNK = 4096  # images drawn at a time: 40 MB of working memory at 64 pixels
 
 _SCALES = np.linspace(0.5, 1, 6)
 _ANGLES = np.linspace(0, 2 * np.pi, 40)  # both ends, as in the original: orientation 39 repeats orientation 0
-_CENTRES = 16 + 32 * np.linspace(0, 1, 32)
+_CENTERS = 16 + 32 * np.linspace(0, 1, 32)
 
 
-def render(factors, resolution: int = 64) -> np.ndarray:
-    """Draw one sprite per row of `factors`.
+def render(factors: ArrayLike, resolution: int = 64) -> np.ndarray:
+    """Draw one sprite per row of ``factors``.
 
     A sprite is a polygon with vertices (u, v), scaled by s, turned by a and moved to (cx, cy), with y pointing down::
 
         x = cx + s (u cos a + v sin a),   y = cy + s (v cos a - u sin a)
 
     Vertices are rounded to 1/256 pixel; a pixel is 1 when its center lies inside by the even-odd rule, left and bottom
-    edges included. At 64 pixels this gives 19,997 of 20,000 genuine images bit for bit, the other three to one pixel
-    each. Another resolution scales the canvas by resolution / 64 and keeps the rule, sub-pixel grid included.
+    edges included. The constants were fitted to the published images: at 64 pixels this gives 19,997 of 20,000 of them
+    bit for bit, the other three to one pixel each. Another resolution scales the canvas by resolution / 64 and keeps
+    the rule, sub-pixel grid included.
 
     Arguments:
-        factors: (N, 5) integers, class indices in the order of `FACTOR_NAMES`, each below its entry in `FACTOR_SIZES`.
-        resolution: height and width in pixels, at least 1.
+        factors: (N, 5) integers, class indices in the order of ``FACTOR_NAMES``, each below its entry in
+            ``FACTOR_SIZES``.
+        resolution: Height and width in pixels, at least 1.
 
-    Returns: (N, resolution, resolution) uint8 of 0 and 1.
+    Returns:
+        (N, resolution, resolution) uint8 of 0 and 1.
 
-    Raises: ValueError for factors of another shape, not integers or out of range, and for a resolution below 1.
+    Raises:
+        ValueError: for factors of another shape, not integers or out of range, and for a resolution below 1.
 
-    Source: Matthey, Higgins, Hassabis and Lerchner, dSprites: Disentanglement testing Sprites dataset, 2017,
-    https://github.com/google-deepmind/dsprites-dataset. The constants were fitted to its images.
+    References:
+        | dSprites: Disentanglement testing Sprites dataset (Matthey et al., 2017)
+        | https://github.com/google-deepmind/dsprites-dataset
     """
     resolution = _check_resolution(resolution, multiple=1)
     return np.unpackbits(_row_bits(_check_factors(factors), resolution), axis=2, count=resolution)
@@ -59,45 +67,51 @@ def render(factors, resolution: int = 64) -> np.ndarray:
 def packed(cache: str | os.PathLike | None = None, resolution: int = 64, progress: bool = True) -> np.ndarray:
     """All images, one bit per pixel, drawn once and then read from a compressed file.
 
-    ``np.unpackbits(packed()[rows], axis=1).reshape(-1, 64, 64)`` are the images of some rows; `index_of` and
-    `factors_of` go between rows and factors. Processes that start together may each draw the images, and each gets
+    ``np.unpackbits(packed()[rows], axis=1).reshape(-1, 64, 64)`` are the images of some rows; ``index_of`` and
+    ``factors_of`` go between rows and factors. Processes that start together may each draw the images, and each gets
     them whole: that takes seconds, so they do not wait for one another.
 
     Arguments:
-        cache: folder of the file; by default the environment's ZOO_CACHE, else "zoo" in XDG_CACHE_HOME or ~/.cache.
-        resolution: height and width in pixels, a multiple of 8.
-        progress: show a bar while drawing.
+        cache: Folder of the file; by default the environment's ZOO_CACHE, else "zoo" in XDG_CACHE_HOME or ~/.cache.
+        resolution: Height and width in pixels, a multiple of 8.
+        progress: Show a bar while drawing.
 
-    Returns: (737280, resolution * resolution // 8) uint8, `np.packbits` of each image, posY varying fastest.
+    Returns:
+        (737280, resolution * resolution // 8) uint8, ``np.packbits`` of each image, posY varying fastest.
 
-    Raises: ValueError for a resolution that is not a positive multiple of 8.
+    Raises:
+        ValueError: for a resolution that is not a positive multiple of 8.
 
-    Warns: in one line when the file is damaged (it is replaced) or cannot be written (the array is returned anyway).
+    Warns:
+        UserWarning: in one line, when the file is damaged (it is replaced) or cannot be written (the array is returned
+            anyway).
     """
     resolution = _check_resolution(resolution, multiple=8)
     folder = Path(cache).expanduser() if cache else cache_folder()
     return _cached(folder / f"dsprites-{resolution}.npz", lambda: _draw_all(resolution, progress))
 
 
-def index_of(factors) -> np.ndarray:
+def index_of(factors: ArrayLike) -> np.ndarray:
     """Rows of (N, 5) factors in the full set, (N,) int64: (((shape*6 + scale)*40 + orientation)*32 + posX)*32 + posY.
 
-    Raises: ValueError as `render` does.
+    Raises:
+        ValueError: as :func:`render` does.
     """
     return np.ravel_multi_index(tuple(_check_factors(factors).T), FACTOR_SIZES)
 
 
-def factors_of(index) -> np.ndarray:
-    """Factors (N, 5) int64 of the rows `index` (N,) of the full set: the inverse of `index_of`.
+def factors_of(index: ArrayLike) -> np.ndarray:
+    """Factors (N, 5) int64 of the rows ``index`` (N,) of the full set: the inverse of :func:`index_of`.
 
-    Raises: ValueError for rows that are not a vector of integers from 0 to 737,279.
+    Raises:
+        ValueError: for rows that are not a vector of integers from 0 to 737,279.
     """
-    index = np.asarray(index)
-    if index.ndim != 1 or index.dtype.kind not in "iu":
-        raise ValueError(f"index has shape {index.shape} and type {index.dtype}; accepted: (N,) integers.")
-    if index.size and (index.min() < 0 or index.max() >= COUNT):
-        raise ValueError(f"index goes from {index.min()} to {index.max()}; accepted: 0 to {COUNT - 1}.")
-    return np.stack(np.unravel_index(index.astype(np.int64), FACTOR_SIZES), axis=1)
+    rows = np.asarray(index)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise ValueError(f"index has shape {rows.shape} and type {rows.dtype}; accepted: (N,) integers.")
+    if rows.size and (rows.min() < 0 or rows.max() >= COUNT):
+        raise ValueError(f"index goes from {rows.min()} to {rows.max()}; accepted: 0 to {COUNT - 1}.")
+    return np.stack(np.unravel_index(rows.astype(np.int64), FACTOR_SIZES), axis=1)
 
 
 def _outlines() -> tuple[np.ndarray, ...]:
@@ -142,8 +156,8 @@ def _vertices(outline: np.ndarray, factors: np.ndarray, resolution: int) -> tupl
     _, scale, orientation, pos_x, pos_y = factors.T[..., None]  # each (N, 1)
     u, v = outline.T
     s, cos, sin = _SCALES[scale], np.cos(_ANGLES[orientation]), np.sin(_ANGLES[orientation])
-    x = _CENTRES[pos_x] + s * (u * cos + v * sin)
-    y = _CENTRES[pos_y] + s * (v * cos - u * sin)
+    x = _CENTERS[pos_x] + s * (u * cos + v * sin)
+    y = _CENTERS[pos_y] + s * (v * cos - u * sin)
     zoom = _SUBPIXELS * resolution / _CANVAS
     return np.rint(x * zoom).astype(np.int64), np.rint(y * zoom).astype(np.int64)
 
@@ -176,19 +190,19 @@ def _fill(x: np.ndarray, y: np.ndarray, resolution: int) -> np.ndarray:
     return bits.astype(">u8").view(np.uint8).reshape(len(x), resolution, 8 * words)
 
 
-def _check_factors(factors) -> np.ndarray:
-    factors = np.asarray(factors)
-    if factors.ndim != 2 or factors.shape[1] != len(FACTOR_SIZES):
-        raise ValueError(f"factors have shape {factors.shape}; accepted: (N, 5), columns {', '.join(FACTOR_NAMES)}.")
-    if factors.dtype.kind not in "iu":
-        raise ValueError(f"factors are {factors.dtype}; accepted: integers, the class indices and not the values.")
-    for name, size, column in zip(FACTOR_NAMES, FACTOR_SIZES, factors.T, strict=True):
+def _check_factors(factors: ArrayLike) -> np.ndarray:
+    rows = np.asarray(factors)
+    if rows.ndim != 2 or rows.shape[1] != len(FACTOR_SIZES):
+        raise ValueError(f"factors have shape {rows.shape}; accepted: (N, 5), columns {', '.join(FACTOR_NAMES)}.")
+    if rows.dtype.kind not in "iu":
+        raise ValueError(f"factors are {rows.dtype}; accepted: integers, the class indices and not the values.")
+    for name, size, column in zip(FACTOR_NAMES, FACTOR_SIZES, rows.T, strict=True):
         if column.size and (column.min() < 0 or column.max() >= size):
             raise ValueError(f"{name} goes from {column.min()} to {column.max()}; accepted: 0 to {size - 1}.")
-    return factors.astype(np.int64)
+    return rows.astype(np.int64)
 
 
-def _check_resolution(resolution, multiple: int) -> int:
+def _check_resolution(resolution: SupportsIndex, multiple: int) -> int:
     try:
         pixels = operator.index(resolution)
     except TypeError:
@@ -199,8 +213,8 @@ def _check_resolution(resolution, multiple: int) -> int:
     return pixels
 
 
-def _cached(path: Path, build) -> np.ndarray:
-    """The array in `path` if it is there and sound, else `build()`, left in `path` for the next time."""
+def _cached(path: Path, build: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array in ``path`` if it is there and sound, else ``build()``, left in ``path`` for the next time."""
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load(path) leaks a damaged file
             array, digest = file["array"], str(file["sha256"])
@@ -230,5 +244,5 @@ def _cached(path: Path, build) -> np.ndarray:
 def _digest(array: np.ndarray) -> str:
     """sha256 of type, shape and contents: damage to the shape would otherwise pass unseen."""
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array))
+    digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -1,6 +1,7 @@
 """dSprites with color, with noise, and in front of pictures: drawn afresh at each access, and no factors."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +24,13 @@ class _Painted(DSprites):
 class ColorDSprites(_Painted):
     """dSprites, each in a color of its own: x = sprite * rgb, with rgb ~ U[0.5, 1)^3 for each image, on black.
 
-    Colours are drawn afresh at each access, on the device, and rounded to 256 levels. In evaluation each pass sees the
+    Colors are drawn afresh at each access, on the device, and rounded to 256 levels. In evaluation each pass sees the
     same. Everything else is as in :class:`DSprites`.
-    Source: Locatello et al., Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations,
-    2019 (arXiv:1811.12359).
+
+    References:
+        | Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
+        | 2019)
+        | https://arxiv.org/abs/1811.12359
     """
 
     title = "color_dsprites"
@@ -41,7 +45,11 @@ class NoisyDSprites(_Painted):
     """dSprites in front of noise: x = min(sprite + u, 1), with u ~ U[0, 1) for each pixel and channel.
 
     The sprite is white, and what is behind it colored noise, drawn afresh at each access as in :class:`ColorDSprites`.
-    Source: as there.
+
+    References:
+        | Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
+        | 2019)
+        | https://arxiv.org/abs/1811.12359
     """
 
     title = "noisy_dsprites"
@@ -62,14 +70,15 @@ class BackgroundDSprites(_Painted):
     Arguments:
         image: Path of the picture, made to fit into 350x274 pixels as The Scream is (at another resolution in proportion);
             scikit-learn's photograph of a temple, ``china``, if not given.
-        resolution, size, original, factors, batch_size, eval_batch_size, seed, on_device: see :class:`DSprites`.
+        resolution, size, original, factors, batch_size, eval_batch_size, seed, on_device: See :class:`DSprites`.
 
-    Raises: ZooError where there is no such picture, or one that is too small to be cropped.
+    Raises:
+        ZooError: where there is no such picture, or one that is too small to be cropped.
     """
 
     title = "background_dsprites"
 
-    def __init__(self, image: str | None = None, **options):
+    def __init__(self, image: str | None = None, **options: Any):
         super().__init__(**options)
         self.image = image
         self.picture = self._picture()  # (3, H, W) in [0, 1]
@@ -81,13 +90,16 @@ class BackgroundDSprites(_Painted):
 
     def paint(self, sprites: Tensor, generator: Generator | None = None) -> Tensor:
         """b, and 1 - b where the sprite is, as levels."""
-        here = {"generator": generator, "device": sprites.device}
-        self.picture = self.picture.to(sprites.device)
-        (_, height, width), side = self.picture.shape, torch.arange(self.resolution, device=sprites.device)
+        n, device = len(sprites), sprites.device
+        self.picture = self.picture.to(device)
+        (_, height, width), side = self.picture.shape, torch.arange(self.resolution, device=device)
         # as in the reference, the last possible row and column never begin a crop
-        row, column = (torch.randint(n - self.resolution, (len(sprites), 1), **here) + side for n in (height, width))
+        row, column = (
+            torch.randint(size - self.resolution, (n, 1), generator=generator, device=device) + side
+            for size in (height, width)
+        )
         crop = self.picture[:, row[:, :, None], column[:, None, :]].transpose(0, 1)  # (3, B, H, W) -> (B, 3, H, W)
-        background = (crop + torch.rand(len(sprites), 3, 1, 1, **here)) / 2
+        background = (crop + torch.rand(n, 3, 1, 1, generator=generator, device=device)) / 2
         return _levels(torch.where(sprites > 0, 1 - background, background))
 
     def _picture(self) -> Tensor:
@@ -113,18 +125,23 @@ class ScreamDSprites(BackgroundDSprites):
 
     The painting isn't part of the zoo, and no hash tells which copy of it others used: give your own. Any picture is
     taken, but what isn't The Scream belongs into :class:`BackgroundDSprites`.
-    Source: as for :class:`ColorDSprites`.
 
     Arguments:
         image: Path of a picture of the painting.
-        resolution, size, original, factors, batch_size, eval_batch_size, seed, on_device: see :class:`DSprites`.
+        resolution, size, original, factors, batch_size, eval_batch_size, seed, on_device: See :class:`DSprites`.
 
-    Raises: ZooError as :class:`BackgroundDSprites`, and without a picture.
+    Raises:
+        ZooError: as :class:`BackgroundDSprites`, and without a picture.
+
+    References:
+        | Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
+        | 2019)
+        | https://arxiv.org/abs/1811.12359
     """
 
     title = "scream_dsprites"
 
-    def __init__(self, image: str | None = None, **options):
+    def __init__(self, image: str | None = None, **options: Any):
         if image is None:
             raise ZooError(
                 "scream_dsprites needs a picture of The Scream: give yours with --data.image FILE.\n"

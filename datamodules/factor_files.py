@@ -5,7 +5,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,23 +31,25 @@ class FactorFiles(FactorGrid):
 
     Arguments:
         root: Folder where the files are, or will be downloaded to.
-        resolution, factors: see :class:`FactorGrid`.
-        batch_size, eval_batch_size, seed, on_device: see :class:`DataModule`.
+        resolution, factors: See :class:`FactorGrid`.
+        batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
-    Raises: ZooError where files are missing and can't be downloaded, are damaged, or hold something else.
+    Raises:
+        ZooError: where files are missing and can't be downloaded, are damaged, or hold something else.
     """
 
     published: ClassVar[tuple[Published, ...]]
     folders: ClassVar[tuple[str, ...]]  # under the root; what is downloaded goes to the first
     resampling: ClassVar = Image.Resampling.LANCZOS
 
-    def __init__(self, root: str = "data", **options):
+    def __init__(self, root: str = "data", **options: Any):
         super().__init__(**options)
         if self.resolution < 1:
             raise ZooError(f"resolution {self.resolution}: 1 or more is needed.")
         self.root = Path(root).expanduser()
-        self.images: Tensor | None = None  # (count, C, H, W), the splits one after the other
-        self.rows: np.ndarray | None = None  # of the images with these numbers; -1 for those that are not kept
+        # Empty until they are loaded.
+        self.images = torch.empty(0, dtype=torch.uint8)  # (count, C, H, W), the splits one after the other
+        self.rows = np.empty(0, np.int64)  # of the images with these numbers; -1 for those that are not kept
 
     @abstractmethod
     def read(self, paths: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

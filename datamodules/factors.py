@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,9 +35,10 @@ class FactorGrid(DataModule):
         factors: The values that are kept of some factors, by their indices in the whole grid: ``{"shape": [0, 2],
             "scale": [5]}``. They are numbered anew, in increasing order; a factor of one value is no factor any more and
             leaves the spec. All values of all other factors are kept.
-        batch_size, eval_batch_size, seed, on_device: see :class:`DataModule`.
+        batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
-    Raises: ZooError for a factor that is not there, values out of range, and too few images for three splits.
+    Raises:
+        ZooError: for a factor that is not there, values out of range, and too few images for three splits.
     """
 
     title: ClassVar[str]
@@ -47,7 +48,7 @@ class FactorGrid(DataModule):
     levels: ClassVar[int] = 256
     deterministic: ClassVar[bool] = True  # whether equal factors render equal images
 
-    def __init__(self, resolution: int = 64, factors: dict[str, list[int]] | None = None, **options):
+    def __init__(self, resolution: int = 64, factors: dict[str, list[int]] | None = None, **options: Any):
         super().__init__(**options)
         self.resolution = resolution
         self.kept = {name: _kept(name, size, factors or {}) for name, size in self.grid.items()}
@@ -93,16 +94,16 @@ class FactorGrid(DataModule):
 
     def places(self, factors: Tensor) -> np.ndarray:
         """Class indices (n, all factors) in the whole grid of the factors (n, K)."""
-        factors = torch.as_tensor(factors).cpu().numpy()
-        if factors.ndim != 2 or factors.shape[1] != len(self.factor_names) or factors.dtype.kind not in "iu":
+        rows = torch.as_tensor(factors).cpu().numpy()
+        if rows.ndim != 2 or rows.shape[1] != len(self.factor_names) or rows.dtype.kind not in "iu":
             names = ", ".join(self.factor_names)
-            raise ZooError(f"factors are {factors.dtype} {factors.shape}: integers (n, {len(self.factor_names)}): {names}.")
-        columns = dict(zip(self.factor_names, factors.T, strict=True))
+            raise ZooError(f"factors are {rows.dtype} {rows.shape}: integers (n, {len(self.factor_names)}): {names}.")
+        columns = dict(zip(self.factor_names, rows.T, strict=True))
         for name, column in columns.items():
             if len(column) and not 0 <= column.min() <= column.max() < len(self.kept[name]):
                 span, last = f"{column.min()} to {column.max()}", len(self.kept[name]) - 1
                 raise ZooError(f"{name} goes from {span}: 0 to {last} are there.")
-        places = np.empty((len(factors), len(self.grid)), np.int64)
+        places = np.empty((len(rows), len(self.grid)), np.int64)
         for place, (name, values) in zip(places.T, self.kept.items(), strict=True):
             place[:] = np.array(values)[columns[name]] if name in columns else values[0]
         return places

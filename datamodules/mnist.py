@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -30,7 +31,6 @@ class MNIST(DataModule):
 
     Splits: the first 50,000 of the training file train, its last 10,000 validate, the test file's 10,000 test.
     Files are found under ``root`` as IDX, compressed or not, or as Keras' npz; else the IDX files are downloaded.
-    Source: LeCun, Bottou, Bengio & Haffner, Gradient-based learning applied to document recognition, 1998.
 
     Arguments:
         root: Folder where the files are, or will be downloaded to.
@@ -39,26 +39,30 @@ class MNIST(DataModule):
             ``binarized_mnist_{train,valid,test}.amat`` where they are found under ``root`` (they have no labels; MNIST
             only), else a draw with seed 0. ``threshold``: 1 above 127; comparable with no published number.
             ``spec.name`` says which: ``mnist[dynamic]``, ``mnist[static-larochelle]``, ``mnist[static-seed0]``, ...
-        batch_size, eval_batch_size, seed, on_device: see :class:`DataModule`.
+        batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
-    Raises: ZooError where files are missing and can't be downloaded, are damaged, or hold something else.
+    Raises:
+        ZooError: where files are missing and can't be downloaded, are damaged, or hold something else.
+
+    References:
+        | Gradient-Based Learning Applied to Document Recognition (LeCun et al., 1998)
     """
 
     title = "mnist"
-    sizes: ClassVar = {"train": 50_000, "val": 10_000, "test": 10_000}
-    folders = ("MNIST/raw", "MNIST", "mnist/raw", "mnist", "raw", "")
-    archives = ("mnist.npz",)
-    mirrors = (
+    sizes: ClassVar[Mapping[str, int]] = {"train": 50_000, "val": 10_000, "test": 10_000}
+    folders: ClassVar[tuple[str, ...]] = ("MNIST/raw", "MNIST", "mnist/raw", "mnist", "raw", "")
+    archives: ClassVar[tuple[str, ...]] = ("mnist.npz",)
+    mirrors: ClassVar[tuple[str, ...]] = (
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     )
-    published_md5: ClassVar = {  # of the .gz files
+    published_md5: ClassVar[Mapping[str, str]] = {  # of the .gz files
         "x_train": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
         "y_train": "d53e105ee54ea40749a09fcbcd1e9432",
         "x_test": "9fb629c4189551a2d022fa330f9573f3",
         "y_test": "ec29112dd5afa0611ce80d1b7f02629c",
     }
-    content_md5: ClassVar = {  # of the same files uncompressed, whatever they come in
+    content_md5: ClassVar[Mapping[str, str]] = {  # of the same files uncompressed, whatever they come in
         "x_train": "6bbc9ace898e44ae57da46a324031adb",
         "y_train": "a25bea736e30d166cdddb491f175f624",
         "x_test": "2646ac647ad5339dbf082846283269ea",
@@ -140,11 +144,12 @@ class MNIST(DataModule):
         folders = ("binarized_mnist", "BinarizedMNIST", *self.folders)
         names = {"train": "train", "val": "valid", "test": "test"}
         wanted = {split: f"binarized_mnist_{name}.amat" for split, name in names.items()}
-        found = {split: find(self.root, folders, [name]) for split, name in wanted.items()}
-        missing = [wanted[split] for split, path in found.items() if path is None]
-        if 0 < len(missing) < len(wanted):
+        places = {split: find(self.root, folders, [name]) for split, name in wanted.items()}
+        found = {split: path for split, path in places.items() if path is not None}
+        missing = [name for split, name in wanted.items() if split not in found]
+        if found and missing:
             raise ZooError(f"{' and '.join(missing)} not found under {self.root}: put all three there, or none.")
-        return {} if missing else found
+        return found
 
     def _read(self) -> dict[str, np.ndarray]:
         """The four arrays, each checked to be what it is taken for."""
@@ -153,8 +158,9 @@ class MNIST(DataModule):
             with reading(archive), np.load(archive, allow_pickle=False) as file:
                 arrays = {key: file[key] for key in _STEMS}
         else:
-            paths = {key: self._find(stem) for key, stem in _STEMS.items()}
-            if missing := [key for key, path in paths.items() if path is None]:
+            places = {key: self._find(stem) for key, stem in _STEMS.items()}
+            paths = {key: path for key, path in places.items() if path is not None}
+            if missing := [key for key in _STEMS if key not in paths]:
                 file = f"{_STEMS[missing[0]]}.gz (MD5 {self.published_md5[missing[0]]})"
                 raise ZooError(f"{file} was not found; prepare_data() downloads it.\n{self._advice}")
             arrays = {key: _read_idx(path) for key, path in paths.items()}
@@ -176,7 +182,10 @@ class FashionMNIST(MNIST):
     """70,000 pictures of clothes, 28x28, with labels; splits and arguments as in :class:`MNIST`.
 
     Files are found under ``root``, or where Debian's package dataset-fashion-mnist puts them; else downloaded.
-    Source: Xiao, Rasul & Vollgraf, Fashion-MNIST, 2017 (arXiv:1708.07747).
+
+    References:
+        | Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms (Xiao et al., 2017)
+        | https://arxiv.org/abs/1708.07747
     """
 
     title = "fashion_mnist"
@@ -187,13 +196,13 @@ class FashionMNIST(MNIST):
     )
     archives = ("fashion-mnist.npz", "fashion_mnist.npz")
     mirrors = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
-    published_md5: ClassVar = {
+    published_md5: ClassVar[Mapping[str, str]] = {
         "x_train": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
         "y_train": "25c81989df183df01b3e8a0aad5dffbe",
         "x_test": "bef4ecab320f06d8554ea6380940ec79",
         "y_test": "bb300cfdad3c16e7a12a480ee83cd310",
     }
-    content_md5: ClassVar = {
+    content_md5: ClassVar[Mapping[str, str]] = {
         "x_train": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
         "y_train": "9018921c3c673c538a1fc5bad174d6f9",
         "x_test": "8181f5470baa50b63fa0f6fddb340f0a",
@@ -211,7 +220,7 @@ def _bernoulli(x: Tensor, generator: Generator) -> Tensor:
 def _idx_md5(array: np.ndarray) -> str:
     """MD5 of the array as an IDX file: two zero bytes, type 8 (uint8), dimensions, sizes as big-endian int32, data."""
     md5 = hashlib.md5(bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">i4").tobytes(), usedforsecurity=False)
-    md5.update(np.ascontiguousarray(array))
+    md5.update(np.ascontiguousarray(array).data)
     return md5.hexdigest()
 
 

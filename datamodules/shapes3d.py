@@ -1,7 +1,8 @@
 """Shapes3D: a shape in a room, of six known factors, from the published HDF5 file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
@@ -19,13 +20,23 @@ class Shapes3D(FactorFiles):
     Splits: 384,000 train, 48,000 validation, 48,000 test (see :class:`FactorGrid`). ``3dshapes.h5``, 0.3 GB, is found under
     ``root`` or downloaded, and read with h5py (``pip install 'generative-zoo[h5]'``); the labels in it are compared with
     the numbering. Decoded, all images take 5.9 GB in the cache folder; with ``factors`` or ``resolution``, less.
-    Source: Burgess & Kim, 3D Shapes Dataset, 2018.
 
-    Arguments: see :class:`FactorFiles`.
+    The arguments are those of :class:`FactorFiles`.
+
+    References:
+        | 3D Shapes Dataset (Burgess and Kim, 2018)
+        | https://github.com/google-deepmind/3d-shapes
     """
 
     title = "shapes3d"
-    grid: ClassVar = {"floor_hue": 10, "wall_hue": 10, "object_hue": 10, "scale": 8, "shape": 4, "orientation": 15}
+    grid: ClassVar[Mapping[str, int]] = {
+        "floor_hue": 10,
+        "wall_hue": 10,
+        "object_hue": 10,
+        "scale": 8,
+        "shape": 4,
+        "orientation": 15,
+    }
     channels = 3
     published = (
         Published(
@@ -60,7 +71,7 @@ class Shapes3D(FactorFiles):
                 yield np.arange(start, start + len(pictures)), pictures
 
 
-def _h5py():
+def _h5py() -> ModuleType:
     try:
         import h5py
     except ImportError:

@@ -1,11 +1,12 @@
 """SmallNORB: photographs of toys, of four known factors, from the published binary matrices."""
 
 import gzip
+import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -50,14 +51,18 @@ class SmallNORB(FactorFiles):
     Splits: 38,880 train, 4,860 validation, 4,860 test, by one fixed permutation (see :class:`FactorGrid`), which are not
     the published ones: those have no toy in common, and these have them all. Six files, 0.26 GB together, each with or
     without ``.gz``, are found under ``root`` or downloaded.
-    Source: LeCun, Huang & Bottou, Learning methods for generic object recognition with invariance to pose and lighting,
-    2004; as used by Locatello et al., 2019 (arXiv:1811.12359).
 
-    Arguments: see :class:`FactorFiles`.
+    The arguments are those of :class:`FactorFiles`.
+
+    References:
+        | Learning Methods for Generic Object Recognition with Invariance to Pose and Lighting (LeCun et al., 2004)
+        | Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
+        | 2019), as used there
+        | https://arxiv.org/abs/1811.12359
     """
 
     title = "smallnorb"
-    grid: ClassVar = {"category": 5, "elevation": 9, "azimuth": 18, "lighting": 6}
+    grid: ClassVar[Mapping[str, int]] = {"category": 5, "elevation": 9, "azimuth": 18, "lighting": 6}
     copies = 10
     deterministic = False
     published = _files()
@@ -89,14 +94,14 @@ class SmallNORB(FactorFiles):
         return np.ravel_multi_index((category, elevation, azimuth // 2, lighting, toy), sizes)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> io.BufferedIOBase:
     """The file, decompressed where it is compressed, whatever its name."""
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if packed else open(path, "rb")
 
 
-def _header(file: BinaryIO, dtype: str, ndim: int) -> tuple[int, ...]:
+def _header(file: io.BufferedIOBase, dtype: str, ndim: int) -> tuple[int, ...]:
     """The shape that a matrix's header tells: little-endian magic number, number of dimensions, at least three sizes."""
     magic, found = struct.unpack("<2i", _content(file, 8))
     if _TYPES.get(magic) != np.dtype(dtype) or found != ndim:
@@ -105,7 +110,7 @@ def _header(file: BinaryIO, dtype: str, ndim: int) -> tuple[int, ...]:
     return struct.unpack(f"<{stored}i", _content(file, 4 * stored))[:ndim]
 
 
-def _content(file: BinaryIO, size: int) -> bytes:
+def _content(file: io.BufferedIOBase, size: int) -> bytes:
     content = file.read(size)
     if len(content) < size:
         raise ValueError("it ends too early")

@@ -42,14 +42,20 @@ class Toy(DataModule):
     """Samples of p(x) = 1/M sum_m N(x; mean_m, std^2 I).
 
     ``ring``: 8 means on a circle of radius 2; ``grid``: 25 means on [-2, 2]^2; ``moons``: 128 means along two
-    half-circles; ``mixture``: means -2, 0, 1.5 on the line. After the GAN toys of Srivastava et al., VEEGAN, 2017
-    (arXiv:1705.07761).
+    half-circles; ``mixture``: means -2, 0, 1.5 on the line.
 
     Arguments:
         density: One of the four.
         std: Standard deviation of every component; 0.05 (ring, grid), 0.1 (moons), 0.3 (mixture) if not given.
         size: Training examples; validation and test have a fifth each. The examples are fixed.
-        batch_size, eval_batch_size, seed, on_device: see :class:`DataModule`.
+        batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
+
+    Raises:
+        ZooError: for another density, fewer than 5 examples, and a standard deviation that is not above 0.
+
+    References:
+        | VEEGAN: Reducing Mode Collapse in GANs using Implicit Variational Learning (Srivastava et al., 2017)
+        | https://arxiv.org/abs/1705.07761
     """
 
     def __init__(

@@ -35,6 +35,7 @@ def test_wheel(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"zoo/configs/gan.yaml", "zoo/fit.py", "datamodules/digits.py", "callbacks/ema.py"} <= set(names)
+    assert {f"{package}/py.typed" for package in ("zoo", "datamodules", "callbacks")} <= set(names), "checked types"
     packages = {str(path.parent.relative_to(REPOSITORY)) for top in ("zoo", "datamodules", "callbacks")
                 for path in (REPOSITORY / top).rglob("__init__.py")}  # fmt: skip
     assert packages <= {str(Path(name).parent) for name in names}, "setup.cfg names every package"
