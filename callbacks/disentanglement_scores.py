@@ -78,10 +78,7 @@ class DisentanglementScores(Callback):
         for name in ("every_n_validations", "points", "test_points", "num_train", "num_eval"):
             if locals()[name] < 1:
                 raise ZooError(f"{name} {locals()[name]}: 1 or more is needed")
-        try:
-            self.scores = select(scores, ALL_SCORES)
-        except ValueError as error:
-            raise ZooError(str(error)) from None
+        self.scores = select(scores, ALL_SCORES)
         self.sizes = Sizes(points, test_points, num_train, num_eval)
         self.every_n_validations, self.heat_maps, self.seed = every_n_validations, heat_maps, seed
         self.where_possible = where_possible
@@ -148,7 +145,7 @@ class DisentanglementScores(Callback):
                 result = self._evaluate(trainer, pl_module, held_out)
                 found = result.scores, result.undefined
                 self._draw(trainer, pl_module, result)
-            except ValueError as error:  # no points at all
+            except ZooError as error:  # no points at all
                 found = {}, dict.fromkeys(self.scores, str(error))
         scores, undefined = trainer.strategy.broadcast(found)
         for name, reason in undefined.items():

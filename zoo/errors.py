@@ -3,5 +3,5 @@
 __all__ = ["ZooError"]
 
 
-class ZooError(Exception):
+class ZooError(ValueError):
     """What was given, what is accepted, and what to do, in one or two lines."""

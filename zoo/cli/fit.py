@@ -104,8 +104,7 @@ class ZooCLI(LightningCLI):
             raise SystemExit(0)
         arguments = expand(command, _ancestor)
         self._refuse_unknown(parser, arguments)
-        Parser.typed = [argument.partition("=")[0] for argument in arguments]
-        self.config = parser.parse_args(arguments)
+        self.config = parser.parse(arguments)
         if isinstance(devices := self.config.trainer.devices, str) and devices.isdecimal():
             self.config.trainer.devices = int(devices)  # the parser tries `str` first and would save '4'
 

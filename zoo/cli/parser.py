@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning.cli import LightningArgumentParser
 
 from zoo import registry
@@ -13,31 +14,49 @@ from zoo.errors import ZooError
 __all__ = ["Parser", "option_names", "unknown_option", "unwrapped"]
 
 
-class Parser(LightningArgumentParser):
-    """Shows the line of an error that a person needs, not the usage of 500 options."""
+class _Refusal(Exception):
+    """What a parser, or one of those that it makes for each class, refuses."""
 
-    typed: Sequence[str] = ()  # the options of the command line, for all parsers: one is made for each class
+    def __init__(self, message: str, cause: BaseException | None):
+        super().__init__(message)
+        self.message, self.cause = message, cause
 
-    def error(self, message: str, ex: Exception | None = None):
-        """Raise ZooError that names the option as it was typed, what was given, and what is accepted."""
-        if (inner := _zoo_error(ex)) is not None:
-            raise inner
-        text = str(message)
+    def as_zoo_error(self, arguments: Sequence[str]) -> ZooError:
+        """The line that a person needs: the option as it was typed, what was given, and what is accepted."""
+        if (inner := _origin(self.cause, (ZooError, _Refusal))) is not None:
+            return inner.as_zoo_error(arguments) if isinstance(inner, _Refusal) else inner
+        text = self.message
         wrong = re.search(r'Parser key "([^"]+)":\s+Expected an? (.+?)\. Got value: (.*)', text, re.DOTALL)
         wrong = wrong or re.search(r'Parser key "([^"]+)":.*Subtypes: \[(.+?)\]\n.*Given value: (.*)', text, re.DOTALL)
         if wrong is None:
             lines = [line.strip() for line in text.splitlines() if line.strip()]
-            raise ZooError("\n".join([*lines[:1], *lines[-1:]] if len(lines) > 2 else lines))
+            return ZooError("\n".join([*lines[:1], *lines[-1:]] if len(lines) > 2 else lines))
         key, kind, value = wrong[1], wrong[2], wrong[3].strip()
-        option = next((typed for typed in self.typed if typed.endswith((f".{key}", f"--{key}"))), key)
+        typed = [argument.partition("=")[0] for argument in arguments]
+        option = next((name for name in typed if name.endswith((f".{key}", f"--{key}"))), key)
         choices = re.findall(r"'([^']+)'", kind) if kind.startswith("typing.Literal") else []
         accepted = ", ".join(choices) or re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind).replace("NoneType", "null")
-        raise ZooError(f"{option} {value}: {accepted} is accepted.{registry.suggestion(value, choices)}")
+        return ZooError(f"{option} {value}: {accepted} is accepted.{registry.suggestion(value, choices)}")
 
 
-def _zoo_error(error: BaseException | None) -> ZooError | None:
-    """The ZooError that led to ``error``, if one did: the parser wraps what is raised inside it."""
-    while error is not None and not isinstance(error, ZooError):
+class Parser(LightningArgumentParser):
+    """A parser whose errors are a line or two instead of the usage of 500 options."""
+
+    def parse(self, arguments: list[str]) -> Namespace:
+        """The settings that arguments give; ZooError that names the option, what was given, and what is accepted."""
+        try:
+            return self.parse_args(arguments)
+        except _Refusal as refusal:
+            raise refusal.as_zoo_error(arguments) from None
+
+    def error(self, message: str, ex: Exception | None = None):
+        """Leave the parser, and those that made it, for :meth:`parse`."""
+        raise _Refusal(str(message), ex)
+
+
+def _origin(error: BaseException | None, kinds: type | tuple[type, ...]) -> Any:
+    """The error of those kinds that led to ``error``, if one did: the parser wraps what is raised inside it."""
+    while error is not None and not isinstance(error, kinds):
         error = error.__cause__ or error.__context__
     return error
 
@@ -48,7 +67,7 @@ def unwrapped() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if (ours := _zoo_error(error)) is not None:
+        if (ours := _origin(error, ZooError)) is not None:
             raise ours from None
         raise
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.beta_vae_score import beta_vae_score
 from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, FactorData, draw_codes
 from zoo.metrics.disentanglement.factor_vae_score import factor_vae_score
@@ -111,7 +112,7 @@ def evaluate_disentanglement(
         progress: Whether to show progress bars.
 
     Raises:
-        ValueError: If no points can be drawn, since a code is not finite or there are no examples.
+        ZooError: If no points can be drawn, since a code is not finite or there are no examples.
     """
 
     bar = tqdm(names, "encoding", unit=" scores", disable=not progress)
@@ -136,6 +137,6 @@ def evaluate_disentanglement(
                 scores[name] = found["eval_accuracy"]
             else:
                 scores[name] = points.compute(name)
-        except ValueError as error:
+        except ZooError as error:
             undefined[name] = str(error)
     return DisentanglementResult(scores, undefined, points)

@@ -135,7 +135,7 @@ def requested_scores(
         return {}
     try:
         names = select(None if chosen == ["all"] else chosen, ALL_SCORES)
-    except ValueError as error:
+    except ZooError as error:
         raise ZooError(f"--scores: {error}") from None
     if not can_render(data):
         votes = [name for name in names if name in RENDERED_SCORES]
@@ -181,7 +181,7 @@ def disentanglement_report(
     seeds = range(options.seed, options.seed + options.repeats)
     try:
         draws = [evaluate_disentanglement(names, sizes, table, held_out, seed, progress=True) for seed in seeds]
-    except ValueError as error:
+    except ZooError as error:
         raise ZooError(f"disentanglement scores: {error}. --scores none leaves them out.") from None
     return DisentanglementReport(representation, table is not None, sizes, draws, time.perf_counter() - start)
 

@@ -129,12 +129,11 @@ def _data(run: Path | None, name: str | None, rest: list[str]) -> LightningDataM
         raise ZooError("no config.yaml beside the checkpoint says what it was trained on: name it with --data NAME.")
     cls = import_class(stored["class_path"])
     known = [f"--data.{option}" for option in option_names(cls)]
-    Parser.typed = [word.partition("=")[0] for word in rest if word.startswith("--")]
-    for option in Parser.typed:
+    for option in [word.partition("=")[0] for word in rest if word.startswith("--")]:
         if option not in known:
             raise unknown_option(option, "", ["--ckpt", "--data", "--gpus", "--seed", "--out", *known])
     parser = Parser()
     parser.add_class_arguments(cls, "data", fail_untyped=False)
     parser.set_defaults({f"data.{key}": value for key, value in stored.get("init_args", {}).items()})
     with unwrapped():
-        return parser.instantiate_classes(parser.parse_args(rest)).data
+        return parser.instantiate_classes(parser.parse(rest)).data

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, FactorData, draw_factors, draw_votes, seeded
 from zoo.metrics.disentanglement.logistic import fit_logistic
 from zoo.metrics.disentanglement.points import check_points, check_varying, number_values, number_values_as
@@ -31,7 +32,7 @@ def beta_vae_accuracy(differences: Tensor, fixed: Tensor, differences_eval: Tens
         differ at all.
 
     Raises:
-        ValueError: If votes are missing, all share one factor, or a difference is not finite.
+        ZooError: If votes are missing, all share one factor, or a difference is not finite.
     """
 
     x, fixed = check_points(differences, fixed[:, None])
@@ -91,7 +92,7 @@ def beta_vae_score(
         codes that vary at all.
 
     Raises:
-        ValueError: If there is one factor only, or a code is not finite.
+        ZooError: If there is one factor only, or a code is not finite.
 
     References:
         | beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017), section 3
@@ -99,7 +100,7 @@ def beta_vae_score(
     """
 
     if len(data.factor_sizes) < 2:
-        raise ValueError("beta_vae_score tells factors apart: it needs at least 2 factors, got 1")
+        raise ZooError("beta_vae_score tells factors apart: it needs at least 2 factors, got 1")
     table = encode if isinstance(encode, CachedEncoder) else CachedEncoder(encode, data, cache_codes, encode_batch)
     features, labels = [], []
     with seeded(seed) as generator:
@@ -148,7 +149,7 @@ class BetaVAEScore(Metric):
 
     def compute(self) -> dict[str, float]:
         if not len(self.differences) or not len(self.differences_eval):
-            raise ValueError(
+            raise ZooError(
                 "BetaVAEScore needs votes to fit on and fresh ones: call update(…) and update(…, evaluation=True)"
             )
         states = (self.differences, self.fixed, self.differences_eval, self.fixed_eval)

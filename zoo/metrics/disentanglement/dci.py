@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.boosting import BoostedTrees
 from zoo.metrics.disentanglement.points import PointsMetric, check_split, check_varying, number_values, number_values_as
 
@@ -23,7 +24,7 @@ def disentanglement(importance: Tensor) -> Tensor:
         importance: The importance of codes for factors, with shape :math:`(D, K)`.
 
     Raises:
-        ValueError: If there is one factor only.
+        ZooError: If there is one factor only.
     """
 
     return _concentration(importance, "dci_disentanglement", "factors")
@@ -35,7 +36,7 @@ def completeness(importance: Tensor) -> Tensor:
     :math:`P_k` is the importance for factor k shared out over codes; otherwise as in :func:`disentanglement`.
 
     Raises:
-        ValueError: If there is one code only.
+        ZooError: If there is one code only.
     """
 
     return _concentration(importance.T, "dci_completeness", "codes")
@@ -43,7 +44,7 @@ def completeness(importance: Tensor) -> Tensor:
 
 def _concentration(importance: Tensor, score: str, across: str) -> Tensor:
     if importance.shape[1] < 2:
-        raise ValueError(f"{score} compares {across}: it needs at least 2 {across}, got 1")
+        raise ZooError(f"{score} compares {across}: it needs at least 2 {across}, got 1")
     total = importance.sum()
     weights = importance.sum(dim=1) / total if total > 0 else importance.new_full((len(importance),), 1 / len(importance))
     shares = importance + 1e-11  # as in the reference: a row of zeros is shared out evenly
@@ -68,7 +69,7 @@ def importance_and_accuracy(
     """
 
     if estimator not in ESTIMATORS:
-        raise ValueError(f"no DCI estimator {estimator!r}: choose {' or '.join(ESTIMATORS)}")
+        raise ZooError(f"no DCI estimator {estimator!r}: choose {' or '.join(ESTIMATORS)}")
     codes, factors, codes_test, factors_test = check_split(codes, factors, codes_test, factors_test)
     check_varying(factors, "dci")
     labels, sizes = number_values(factors)
@@ -110,7 +111,7 @@ def dci(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_test: Tensor
         ``disentanglement``, ``completeness`` and ``informativeness``.
 
     Raises:
-        ValueError: If there is one code or one factor only, a factor takes one value only, or a code is not finite.
+        ZooError: If there is one code or one factor only, a factor takes one value only, or a code is not finite.
 
     References:
         | A Framework for the Quantitative Evaluation of Disentangled Representations (Eastwood & Williams, 2018), section 2

@@ -5,6 +5,7 @@ __all__ = ["Explicitness", "explicitness", "roc_auc"]
 import torch
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.logistic import fit_logistic
 from zoo.metrics.disentanglement.points import PointsMetric, check_split, check_varying, number_values, number_values_as
 
@@ -49,7 +50,7 @@ def explicitness(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_tes
         factors_test: Their factors, with shape :math:`(M, K)`.
 
     Raises:
-        ValueError: If a factor takes one value only, in training or of those values in the test points, or a code is not
+        ZooError: If a factor takes one value only, in training or of those values in the test points, or a code is not
             finite.
 
     References:
@@ -74,7 +75,7 @@ def explicitness(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_tes
         # rounding keeps them tied.
         areas = roc_auc((probabilities * 2**40).round(), labels_test[:, k])
         if not len(areas):
-            raise ValueError(f"explicitness is not defined: factor {k} takes one value in all {len(test)} test points")
+            raise ZooError(f"explicitness is not defined: factor {k} takes one value in all {len(test)} test points")
         scores.append(areas.mean())
     return torch.stack(scores).mean()
 

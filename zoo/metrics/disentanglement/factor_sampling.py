@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.points import check_codes
 
 
@@ -62,7 +63,7 @@ class CachedEncoder:
         encode_batch: The largest number of observations that are rendered and encoded at a time.
 
     Raises:
-        ValueError: If a cache is asked for that would need more than ``2 ** 22`` rows.
+        ZooError: If a cache is asked for that would need more than ``2 ** 22`` rows.
     """
 
     bound = 2**22
@@ -80,7 +81,7 @@ class CachedEncoder:
         if cache_codes is None:
             cache_codes = bool(getattr(data, "deterministic", False)) and rows <= self.bound
         if cache_codes and rows > self.bound:
-            raise ValueError(
+            raise ZooError(
                 f"a cache for {rows} combinations of factors is too large, {self.bound} fit: use cache_codes=False"
             )
         self.strides = self.sizes.flip(0).cumprod(0).flip(0) // self.sizes

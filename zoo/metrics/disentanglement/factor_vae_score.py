@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, FactorData, draw_factors, draw_votes, seeded
 from zoo.metrics.disentanglement.points import check_codes
 
@@ -40,7 +41,7 @@ def factor_vae_accuracy(
         take part. Accuracies are 0 if none does.
 
     Raises:
-        ValueError: If a variance is not finite.
+        ZooError: If a variance is not finite.
     """
 
     variances, variances_eval, variance = check_codes(variances), check_codes(variances_eval), check_codes(variance[None])
@@ -102,7 +103,7 @@ def factor_vae_score(
         codes that take part. The score is 0 if none does.
 
     Raises:
-        ValueError: If there is one factor only, or a code is not finite.
+        ZooError: If there is one factor only, or a code is not finite.
 
     References:
         | Disentangling by Factorising (Kim & Mnih, 2018), section 4
@@ -110,9 +111,9 @@ def factor_vae_score(
     """
 
     if len(data.factor_sizes) < 2:
-        raise ValueError("factor_vae_score tells factors apart: it needs at least 2 factors, got 1")
+        raise ZooError("factor_vae_score tells factors apart: it needs at least 2 factors, got 1")
     if batch_size < 2:
-        raise ValueError(
+        raise ZooError(
             f"factor_vae_score takes a variance within each vote: batch_size must be at least 2, got {batch_size}"
         )
     table = encode if isinstance(encode, CachedEncoder) else CachedEncoder(encode, data, cache_codes, encode_batch)
@@ -166,7 +167,7 @@ class FactorVAEScore(Metric):
 
     def compute(self) -> dict[str, float]:
         if not all(len(state) for state in (self.codes, self.variances, self.variances_eval)):
-            raise ValueError(
+            raise ZooError(
                 "FactorVAEScore needs votes, fresh votes, and codes of all data: call update(codes, fixed), "
                 "update(codes, fixed, evaluation=True) and update(codes)"
             )

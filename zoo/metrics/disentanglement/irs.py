@@ -29,7 +29,7 @@ def irs(codes: Tensor, factors: Tensor, bins: int = 20, quantile: float = 0.99) 
         quantile: The quantile of deviations; 1 for the maximum of the paper.
 
     Raises:
-        ValueError: If a code is not finite.
+        ZooError: If a code is not finite.
 
     References:
         | Robustly Disentangled Causal Mechanisms (Suter et al., 2019), section 4

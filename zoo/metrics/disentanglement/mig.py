@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.mutual_information import entropy, factor_information
 from zoo.metrics.disentanglement.points import PointsMetric, check_points, check_varying, number_values
 
@@ -18,11 +19,11 @@ def mig_from_information(information: Tensor, entropies: Tensor) -> Tensor:
         entropies: The entropies of the factors, with shape :math:`(K,)`.
 
     Raises:
-        ValueError: If there is no second code.
+        ZooError: If there is no second code.
     """
 
     if len(information) < 2:
-        raise ValueError("mig is the gap between the two best codes of a factor: it needs at least 2 codes, got 1")
+        raise ZooError("mig is the gap between the two best codes of a factor: it needs at least 2 codes, got 1")
     best, second = information.topk(2, dim=0).values
     return ((best - second) / entropies).mean()
 
@@ -42,7 +43,7 @@ def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
         bins: The number of bins of a code.
 
     Raises:
-        ValueError: If there is one code only, a factor takes one value only, or a code is not finite.
+        ZooError: If there is one code only, a factor takes one value only, or a code is not finite.
 
     References:
         | Isolating Sources of Disentanglement in VAEs (Chen et al., 2018), section 4.1

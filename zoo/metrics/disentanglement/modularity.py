@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.mutual_information import factor_information
 from zoo.metrics.disentanglement.points import PointsMetric, check_points, number_values
 
@@ -15,7 +16,7 @@ def modularity_from_information(information: Tensor) -> Tensor:
     r"""Returns the modularity of a matrix of mutual information :math:`(D, K)`; see :func:`modularity`."""
 
     if information.shape[1] < 2:
-        raise ValueError("modularity compares factors: it needs at least 2 factors, got 1")
+        raise ZooError("modularity compares factors: it needs at least 2 factors, got 1")
     squared = information.square()
     largest = squared.amax(dim=1)
     others = (squared.sum(dim=1) - largest) / (information.shape[1] - 1)
@@ -37,7 +38,7 @@ def modularity(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
         bins: The number of bins of a code.
 
     Raises:
-        ValueError: If there is one factor only, or a code is not finite.
+        ZooError: If there is one factor only, or a code is not finite.
 
     References:
         | Learning Deep Disentangled Embeddings with the F-Statistic Loss (Ridgeway & Mozer, 2018), section 3

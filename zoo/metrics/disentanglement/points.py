@@ -18,6 +18,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from zoo.errors import ZooError
+
 
 def check_codes(codes: Any) -> Tensor:
     r"""Returns codes as a detached :math:`(N, D)` tensor in double precision, on their own device.
@@ -25,16 +27,16 @@ def check_codes(codes: Any) -> Tensor:
     Arrays and nested lists are accepted too. Apple's GPUs have no double precision, so codes there move to the CPU.
 
     Raises:
-        ValueError: If codes are not a matrix, are empty, or hold NaN or infinite values.
+        ZooError: If codes are not a matrix, are empty, or hold NaN or infinite values.
     """
 
     codes = torch.as_tensor(codes).detach()
     if codes.ndim != 2 or codes.numel() == 0:
-        raise ValueError(f"codes must be a matrix (points, codes) with at least one entry, got shape {tuple(codes.shape)}")
+        raise ZooError(f"codes must be a matrix (points, codes) with at least one entry, got shape {tuple(codes.shape)}")
     codes = (codes.cpu() if codes.device.type == "mps" else codes).double()
     broken = ~codes.isfinite().all(dim=0)
     if broken.any():
-        raise ValueError(
+        raise ZooError(
             f"codes {broken.nonzero().flatten().tolist()} hold NaN or infinite values: no score is defined for them"
         )
     return codes
@@ -44,16 +46,16 @@ def check_points(codes: Any, factors: Any) -> tuple[Tensor, Tensor]:
     r"""Returns codes :math:`(N, D)` in double precision and factors :math:`(N, K)` as int64, on the device of the codes.
 
     Raises:
-        ValueError: If a shape is wrong, codes are not finite, or factors are not whole numbers.
+        ZooError: If a shape is wrong, codes are not finite, or factors are not whole numbers.
     """
 
     codes, factors = check_codes(codes), torch.as_tensor(factors).detach()
     if factors.ndim != 2 or factors.shape[1] == 0 or len(factors) != len(codes):
-        raise ValueError(
+        raise ZooError(
             f"factors must be a matrix (points, factors) beside {len(codes)} codes, got shape {tuple(factors.shape)}"
         )
     if factors.is_floating_point() and not (factors == factors.round()).all():
-        raise ValueError("factors must be whole numbers, one for each value that a factor takes")
+        raise ZooError("factors must be whole numbers, one for each value that a factor takes")
     return codes, factors.to(codes.device, torch.int64)
 
 
@@ -61,13 +63,13 @@ def check_split(codes: Any, factors: Any, codes_test: Any, factors_test: Any) ->
     r"""Returns training and test points as :func:`check_points` does, all on the device of the training codes.
 
     Raises:
-        ValueError: Also if the two differ in the number of codes or of factors.
+        ZooError: Also if the two differ in the number of codes or of factors.
     """
 
     codes, factors = check_points(codes, factors)
     codes_test, factors_test = check_points(codes_test, factors_test)
     if codes.shape[1] != codes_test.shape[1] or factors.shape[1] != factors_test.shape[1]:
-        raise ValueError(
+        raise ZooError(
             f"training points have {codes.shape[1]} codes and {factors.shape[1]} factors, test points "
             f"{codes_test.shape[1]} and {factors_test.shape[1]}: they must agree"
         )
@@ -75,11 +77,11 @@ def check_split(codes: Any, factors: Any, codes_test: Any, factors_test: Any) ->
 
 
 def check_varying(factors: Tensor, score: str) -> None:
-    r"""Raises a ValueError that names every factor with one value only, for a score that is not defined then."""
+    r"""Raises a ZooError that names every factor with one value only, for a score that is not defined then."""
 
     constant = (factors == factors[:1]).all(dim=0)
     if constant.any():
-        raise ValueError(
+        raise ZooError(
             f"{score} is not defined for factors {constant.nonzero().flatten().tolist()}, which take one value in all "
             f"{len(factors)} points: leave them out or sample more points"
         )
@@ -136,11 +138,11 @@ class PointsMetric(Metric):
     def train_points(self) -> tuple[Tensor, Tensor]:
         """Codes (N, D) and factors (N, K) of all batches and processes."""
         if not len(self.codes):
-            raise ValueError(f"{type(self).__name__} has no points: call update(codes, factors) first")
+            raise ZooError(f"{type(self).__name__} has no points: call update(codes, factors) first")
         return dim_zero_cat(self.codes), dim_zero_cat(self.factors)
 
     def test_points(self) -> tuple[Tensor, Tensor]:
         """Test codes (M, D) and factors (M, K) of all batches and processes."""
         if not len(self.codes_test):
-            raise ValueError(f"{type(self).__name__} has no test points: call update(codes, factors, test=True) too")
+            raise ZooError(f"{type(self).__name__} has no test points: call update(codes, factors, test=True) too")
         return dim_zero_cat(self.codes_test), dim_zero_cat(self.factors_test)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.points import (
     PointsMetric,
     check_points,
@@ -21,7 +22,7 @@ from zoo.metrics.disentanglement.scalar_svm import ScalarSVMs
 def _gap(scores: Tensor) -> Tensor:
     """The mean over factors of the best minus the second-best code's score (D, K)."""
     if len(scores) < 2:
-        raise ValueError("sap is the gap between the two best codes of a factor: it needs at least 2 codes, got 1")
+        raise ZooError("sap is the gap between the two best codes of a factor: it needs at least 2 codes, got 1")
     best, second = scores.topk(2, dim=0).values
     return (best - second).mean()
 
@@ -43,7 +44,7 @@ def sap(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_test: Tensor
         penalty: The cost C of a margin violation.
 
     Raises:
-        ValueError: If there is one code only, a factor takes one value only, or a code is not finite.
+        ZooError: If there is one code only, a factor takes one value only, or a code is not finite.
 
     References:
         | Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (Kumar et al., 2018), section 3
@@ -73,7 +74,7 @@ def sap_continuous(codes: Tensor, factors: Tensor) -> Tensor:
         factors: The factors, whole numbers with shape :math:`(N, K)`.
 
     Raises:
-        ValueError: If there is one code only, a factor takes one value only, or a code is not finite.
+        ZooError: If there is one code only, a factor takes one value only, or a code is not finite.
 
     See also:
         :func:`sap`

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.dci import completeness, disentanglement, importance_and_accuracy
 from zoo.metrics.disentanglement.explicitness import explicitness
 from zoo.metrics.disentanglement.irs import irs
@@ -77,7 +78,7 @@ def score_codes(
         A number for each name.
 
     Raises:
-        ValueError: If a name is unknown, test points are missing, or a score is not defined for these codes and factors:
+        ZooError: If a name is unknown, test points are missing, or a score is not defined for these codes and factors:
             a factor takes one value only, there is one code or one factor only, or a code is not finite.
 
     Example:
@@ -91,7 +92,7 @@ def score_codes(
     codes, factors = check_points(codes, factors)
     if codes_test is None or factors_test is None:
         if lacking := [name for name in names if name in NEED_TEST_POINTS]:
-            raise ValueError(
+            raise ZooError(
                 f"{', '.join(lacking)} need codes_test and factors_test\nWithout test points, choose others by metrics=…"
             )
         codes_test = factors_test = None
@@ -105,7 +106,7 @@ class PointScores:
     Arguments: those of :func:`score_codes`.
 
     Raises:
-        ValueError: As :func:`score_codes` does.
+        ZooError: As :func:`score_codes` does.
 
     Example:
         >>> import torch
@@ -174,13 +175,13 @@ class PointScores:
 
 
 def select(metrics: str | Iterable[str] | None, names: Sequence[str] = SCORES) -> list[str]:
-    """The scores among ``names`` that are asked for, groups spelled out, each once; ValueError for another word."""
+    """The scores among ``names`` that are asked for, groups spelled out, each once; ZooError for another word."""
     if metrics is None:
         return list(names)
     known = {**GROUPS, **{name: (name,) for name in names}}
     chosen = []
     for word in [metrics] if isinstance(metrics, str) else metrics:
         if word not in known:
-            raise ValueError(f"no score {word!r}.{suggestion(word, list(known))}\nThere are {', '.join(known)}.")
+            raise ZooError(f"no score {word!r}.{suggestion(word, list(known))}\nThere are {', '.join(known)}.")
         chosen += known[word]
     return list(dict.fromkeys(chosen))

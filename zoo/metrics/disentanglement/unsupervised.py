@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from zoo.errors import ZooError
 from zoo.metrics.disentanglement.mutual_information import contingency, discretize, mutual_information
 from zoo.metrics.disentanglement.points import check_codes
 
@@ -22,7 +23,7 @@ from zoo.metrics.disentanglement.points import check_codes
 def _covariance(codes: Tensor, score: str) -> Tensor:
     codes = check_codes(codes)
     if len(codes) < 2:
-        raise ValueError(f"{score} needs a covariance: at least 2 points, got 1")
+        raise ZooError(f"{score} needs a covariance: at least 2 points, got 1")
     # From the first point on, so that a constant code has no variance at all, not even by rounding.
     return (codes - codes[:1]).T.cov().view(codes.shape[1], codes.shape[1])
 
@@ -39,7 +40,7 @@ def gaussian_total_correlation(codes: Tensor) -> Tensor:
         codes: The codes, with shape :math:`(N, D)`.
 
     Raises:
-        ValueError: If there is one point only, or a code is not finite.
+        ZooError: If there is one point only, or a code is not finite.
 
     References:
         | Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations
@@ -68,7 +69,7 @@ def gaussian_wasserstein_correlation(codes: Tensor, normalize: bool = False) -> 
             score 0 then too (the reference gives NaN).
 
     Raises:
-        ValueError: If there is one point only, or a code is not finite.
+        ZooError: If there is one point only, or a code is not finite.
 
     References:
         See :func:`gaussian_total_correlation`.
@@ -91,7 +92,7 @@ def code_information(codes: Tensor, bins: int = 20) -> Tensor:
         bins: The number of bins of a code.
 
     Raises:
-        ValueError: If there is one code only, or a code is not finite.
+        ZooError: If there is one code only, or a code is not finite.
 
     References:
         See :func:`gaussian_total_correlation`.
@@ -100,7 +101,7 @@ def code_information(codes: Tensor, bins: int = 20) -> Tensor:
     codes = check_codes(codes)
     d = codes.shape[1]
     if d < 2:
-        raise ValueError("mutual_information compares codes: it needs at least 2 codes, got 1")
+        raise ZooError("mutual_information compares codes: it needs at least 2 codes, got 1")
     labels = discretize(codes, bins)
     information = mutual_information(contingency(labels, labels))
     return (information.sum() - information.diagonal().sum()) / (d * (d - 1))
@@ -136,7 +137,7 @@ class UnsupervisedScores(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         if not len(self.codes):
-            raise ValueError("UnsupervisedScores has no points: call update(codes) first")
+            raise ZooError("UnsupervisedScores has no points: call update(codes) first")
         codes = dim_zero_cat(self.codes)
         return {
             "gaussian_total_correlation": gaussian_total_correlation(codes),
