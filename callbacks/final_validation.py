@@ -1,5 +1,7 @@
 """A validation of the weights that training ends with."""
 
+from typing import Any
+
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -14,10 +16,12 @@ class FinalValidation(Callback):
     as if it had not been stopped.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._random: list[torch.Tensor] | None = None
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Ask for it, as Lightning asks where training is stopped early."""
         last_epoch = trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs
         if not (last_epoch or trainer.global_step == trainer.max_steps):

@@ -1,14 +1,17 @@
 """Where pictures go: a file in the run folder, and every logger that shows images."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from zoo.models.base import Autoencodes
+from zoo.lightning import is_fast_dev_run
+from zoo.models.base import Decodes, GenerativeModule
 from zoo.plots import save_gif
 from zoo.spec import Batch
 
@@ -33,10 +36,12 @@ class Gallery(Callback):
         self._drawn_at = -1
 
     @abstractmethod
-    def draw(self, trainer: Trainer, model: LightningModule) -> Image.Image | list[Image.Image] | None:
+    def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image | list[Image.Image] | None:
         """The picture, or the frames of an animation; None where the model can't give one."""
 
-    def on_validation_batch_start(self, trainer, pl_module, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Keep the first examples that are validated."""
         if batch_idx == 0:
             self.held_out = batch
@@ -53,14 +58,15 @@ class Gallery(Callback):
 
     @torch.no_grad()
     def _show(self, trainer: Trainer, model: LightningModule) -> None:
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        if not trainer.is_global_zero or is_fast_dev_run(trainer):
             return
         training = model.training
         devices = [model.device] if model.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(self.seed)
             model.eval()
-            image = self.draw(trainer, model)
+            # Lightning's hooks know of LightningModule alone; what a gallery needs of a model, it asks for itself.
+            image = self.draw(trainer, cast(GenerativeModule, model))
             model.train(training)
         if image is None:
             return
@@ -68,14 +74,15 @@ class Gallery(Callback):
         keep_picture(trainer, self.name, image)
 
 
-def decoded(model: Autoencodes, z: Tensor) -> Tensor:
+def decoded(model: Decodes, z: Tensor) -> Tensor:
     """Latents (B, d) as pictures show them: the model's ``decode_mean(z)`` if it has any, or else ``decode(z)``."""
-    return getattr(model, "decode_mean", model.decode)(z)
+    decode: Callable[[Tensor], Tensor] = getattr(model, "decode_mean", model.decode)
+    return decode(z)
 
 
 def keep_picture(trainer: Trainer, name: str, image: Image.Image | list[Image.Image]) -> None:
     """Write a picture, or the frames of an animation, into the run folder and show it to the loggers; on rank 0."""
-    if trainer.fast_dev_run:
+    if is_fast_dev_run(trainer):
         return
     folder = Path(trainer.default_root_dir) / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +100,7 @@ def keep_picture(trainer: Trainer, name: str, image: Image.Image | list[Image.Im
     for logger in trainer.loggers:
         if hasattr(logger, "log_image"):
             logger.log_image(name, [image], step=trainer.global_step)
-        elif hasattr(getattr(logger, "experiment", None), "add_image"):
+        elif hasattr(experiment := getattr(logger, "experiment", None), "add_image"):
             pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
             pixels = pixels.view(image.height, image.width, 3)
-            logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")
+            experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")

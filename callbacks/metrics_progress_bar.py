@@ -1,10 +1,13 @@
 """One progress bar for the whole training, with the few metrics that matter."""
 
 import sys
+from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm.auto import tqdm
+
+from zoo.lightning import log_interval
 
 __all__ = ["MetricsProgressBar"]
 
@@ -33,7 +36,7 @@ class MetricsProgressBar(ProgressBar):
         """Show the bar again."""
         self._enabled = True
 
-    def print(self, *args, sep: str = " ", **kwargs) -> None:
+    def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
         """Write a line without breaking the bar."""
         if self._enabled:
             tqdm.write(sep.join(map(str, args)))
@@ -59,14 +62,20 @@ class MetricsProgressBar(ProgressBar):
         """Note the epoch: the Trainer counts on when the last one ends."""
         self._epoch = trainer.current_epoch
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Move the bar, and show new metrics when there are some."""
-        if trainer.fit_loop.epoch_loop._batches_that_stepped % (trainer.log_every_n_steps or 50) == 0:
+        if self._bar is None:
+            return
+        if trainer.fit_loop.total_batch_idx % log_interval(trainer) == 0:
             self._bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
         self._bar.update()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last metrics and leave the bar."""
+        if self._bar is None:
+            return
         self._bar.set_postfix(self.get_metrics(trainer, pl_module), refresh=False)
         self._bar.close()
 
@@ -75,19 +84,22 @@ class MetricsProgressBar(ProgressBar):
         if self._bar is not None:
             self._bar.close()
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, str]:
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """The epoch and the metrics, in four significant digits; training's without their prefix."""
         latest = getattr(pl_module, "latest_metrics", {})
         newest = [f"train/{name}" for name in getattr(pl_module, "progress_bar_metrics", ()) if f"train/{name}" in latest]
         metrics = {**{name: latest[name] for name in newest}, **super().get_metrics(trainer, pl_module)}
         metrics.pop("v_num", None)
-        metrics = {name.removeprefix("train/"): f"{float(value):.4g}" for name, value in metrics.items()}
-        return {"epoch": str(self._epoch), **metrics}
+        shown = {name.removeprefix("train/"): f"{float(value):.4g}" for name, value in metrics.items()}
+        return {"epoch": str(self._epoch), **shown}
 
 
 def _total(trainer: Trainer) -> int | None:
     """The batches of the whole training; None where nothing bounds it."""
     bounds = [trainer.max_steps] if trainer.max_steps > 0 else []
-    if trainer.max_epochs and trainer.max_epochs > 0 and trainer.num_training_batches != float("inf"):
-        bounds.append(trainer.max_epochs * trainer.num_training_batches)
+    epochs, batches = trainer.max_epochs, trainer.num_training_batches
+    if epochs and epochs > 0 and isinstance(batches, int):  # float("inf") where nobody knows
+        bounds.append(epochs * batches)
     return min(bounds, default=None)

@@ -1,7 +1,11 @@
 """Stops a run whose loss is no longer a number, before a checkpoint of it is written."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from zoo.errors import ZooError
 
@@ -20,11 +24,20 @@ class NonFiniteGuard(Callback):
 
     def __init__(self, every_n_batches: int = 50):
         self.every_n_batches = every_n_batches
-        self._losses: list[tuple[int, torch.Tensor]] = []  # with their batches, since they were last read
+        self._losses: list[tuple[int, Tensor]] = []  # with their batches, since they were last read
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Keep the loss."""
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        if loss is None:  # the step was skipped
+            return
         self._losses.append((trainer.global_step, loss.detach()))
         if len(self._losses) >= self.every_n_batches:
             self._read(trainer)
@@ -39,9 +52,9 @@ class NonFiniteGuard(Callback):
         numbers, losses = zip(*self._losses, strict=True)
         self._losses.clear()
         bad = ~torch.stack(losses).isfinite()
-        first = torch.where(bad.any(), torch.tensor(numbers, device=bad.device)[bad.int().argmax()], -1)
+        earliest = torch.where(bad.any(), torch.tensor(numbers, device=bad.device)[bad.int().argmax()], -1)
         # All processes stop together: the one that waits for the others would wait for ever.
-        first = int(trainer.strategy.reduce(first, reduce_op="max"))
+        first = int(trainer.strategy.reduce(earliest, reduce_op="max"))
         if first >= 0:
             raise ZooError(
                 f"the loss was not finite at batch {first}; training stopped, and the last checkpoint is from before. "

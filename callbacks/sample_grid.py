@@ -1,11 +1,12 @@
 """Samples of the model as a picture."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image
 from pytorch_lightning import Trainer
+from torch import Tensor
 
 from callbacks.gallery import Gallery
 from zoo.models.base import GenerativeModule
@@ -54,10 +55,11 @@ class TemperatureSamples(Gallery):
 
     def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image | None:
         """The rows, in the order of the temperatures."""
-        if not model.spec.is_image or "temperature" not in inspect.signature(model.sample).parameters:
+        sample: Callable[..., Tensor] = model.sample
+        if not model.spec.is_image or "temperature" not in inspect.signature(sample).parameters:
             return None
         rows = []
         for temperature in self.temperatures:
             torch.manual_seed(self.seed)
-            rows.append(model.sample(self.n, temperature=temperature))
+            rows.append(sample(self.n, temperature=temperature))
         return picture(torch.cat(rows), model.spec, columns=self.n)

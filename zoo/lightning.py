@@ -1,9 +1,70 @@
-"""Every private name of Lightning that the zoo asks, and what of Lightning's talk is left out."""
+"""Every name of Lightning that is private or undeclared and that the zoo asks, and what of its talk is left out."""
 
 import logging
 import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
-__all__ = ["quiet_lightning"]
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+
+__all__ = [
+    "attached_trainer",
+    "datamodule_of",
+    "is_fast_dev_run",
+    "log_interval",
+    "quiet_lightning",
+    "set_hyperparameters",
+    "writes_row",
+]
+
+
+def writes_row(trainer: "Trainer") -> bool:
+    """Whether loggers write a row of metrics after this training batch.
+
+    No public name tells it: the count of batches that stepped, by which Lightning decides, is private too.
+    """
+    return trainer._logger_connector.should_update_logs or is_fast_dev_run(trainer)
+
+
+def is_fast_dev_run(trainer: "Trainer") -> bool:
+    """Whether the Trainer only tries a few batches and writes nothing.
+
+    ``Trainer.fast_dev_run`` is public and documented, but not declared: Lightning sets it from another module.
+    """
+    return bool(cast(Any, trainer).fast_dev_run)
+
+
+def log_interval(trainer: "Trainer") -> int:
+    """Batches between two rows of metrics, at least 1. Public and not declared, as :func:`is_fast_dev_run`."""
+    return cast(Any, trainer).log_every_n_steps or 50
+
+
+def datamodule_of(trainer: "Trainer") -> "LightningDataModule | None":
+    """The data that the Trainer runs on, None for loaders alone. Public and not declared, as :func:`is_fast_dev_run`."""
+    return cast(Any, trainer).datamodule
+
+
+def attached_trainer(module: "LightningModule") -> "Trainer | None":
+    """The module's Trainer, None where it has none.
+
+    Raising RuntimeError is how ``LightningModule.trainer``, which is public, says that there is none.
+    """
+    try:
+        return module.trainer
+    except RuntimeError:
+        return None
+
+
+def set_hyperparameters(module: "LightningModule", values: Mapping[str, Any]) -> None:
+    """Make these the hyperparameters that checkpoints and loggers store, after ``save_hyperparameters()`` found others.
+
+    Given a dictionary, ``save_hyperparameters`` forgets that they are the constructor's keyword arguments, and a checkpoint
+    would not rebuild the model; what loggers are given is a private copy.
+    """
+    private: Any = module
+    private._set_hparams(dict(values))
+    private._hparams_initial = dict(module.hparams)
 
 
 def quiet_lightning() -> None:

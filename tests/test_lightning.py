@@ -1,0 +1,155 @@
+"""What ``zoo.lightning`` asks of Lightning still says what it is taken for."""
+
+import inspect
+
+import pytest
+import torch
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.loggers.logger import Logger
+from torch import nn
+from torch.utils.data import DataLoader
+
+import zoo.lightning
+from zoo.lightning import (
+    attached_trainer,
+    datamodule_of,
+    is_fast_dev_run,
+    log_interval,
+    quiet_lightning,
+    set_hyperparameters,
+    writes_row,
+)
+
+
+class Rows(Logger):
+    """Remembers at which batches rows were written, and with which hyperparameters."""
+
+    name = version = "rows"
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.hyperparameters = [], {}
+
+    def log_metrics(self, metrics, step=None):
+        if "loss" in metrics:
+            self.steps.append(step)
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        self.hyperparameters = dict(params)
+
+
+class Numbers(LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(torch.zeros(7, 2), batch_size=1)
+
+
+class Model(LightningModule):
+    """Logs a loss at every batch; ``answers`` says at which batches :func:`writes_row` expected a row."""
+
+    def __init__(self, width: int = 2):
+        super().__init__()
+        self.save_hyperparameters()
+        self.layer = nn.Linear(width, 1)
+        self.answers = []
+
+    def training_step(self, batch, batch_idx):
+        loss = self.layer(batch).square().mean()
+        self.log("loss", loss)
+        return loss
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if writes_row(self.trainer):
+            self.answers.append(batch_idx)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class Steps(Model):
+    """Two optimizer steps a batch, so that ``global_step`` is not the number of batches."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        for _ in range(2):
+            loss = self.layer(batch).square().mean()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+        self.log("loss", loss)
+
+
+def moved(name: str) -> str:
+    return f"zoo.lightning.{name}: what it asks of Lightning has moved or means something else"
+
+
+def fit(tmp_path, model, logger=False, **options):
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=logger,
+        max_epochs=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        **options,
+    )
+    trainer.fit(model, Numbers())
+    return trainer
+
+
+@pytest.mark.parametrize("kind", [Model, Steps])
+def test_writes_row(kind, tmp_path):
+    """The batches at which a row is expected are those at which loggers get one."""
+    rows, model = Rows(), kind()
+    fit(tmp_path, model, rows, log_every_n_steps=3)
+    assert model.answers == rows.steps == [2, 5], moved("writes_row")
+
+
+def test_fast_dev_run(tmp_path):
+    model = Model()
+    assert is_fast_dev_run(fit(tmp_path, model, fast_dev_run=2)) is True, moved("is_fast_dev_run")
+    assert model.answers == [0, 1], moved("writes_row")
+    assert is_fast_dev_run(Trainer(logger=False)) is False, moved("is_fast_dev_run")
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 50), (7, 7), (0, 50)])
+def test_log_interval(given, expected):
+    assert log_interval(Trainer(log_every_n_steps=given, logger=False)) == expected, moved("log_interval")
+
+
+def test_datamodule_of(tmp_path):
+    assert isinstance(datamodule_of(fit(tmp_path, Model(), max_steps=1)), Numbers), moved("datamodule_of")
+    assert datamodule_of(Trainer(logger=False)) is None, moved("datamodule_of")
+
+
+def test_attached_trainer(tmp_path):
+    model, seen = Model(), []
+
+    class Notes(Callback):
+        def on_train_start(self, trainer, pl_module):
+            seen.append(attached_trainer(pl_module) is trainer)
+
+    assert attached_trainer(model) is None, moved("attached_trainer")
+    fit(tmp_path, model, max_steps=1, callbacks=[Notes()])
+    assert seen == [True], moved("attached_trainer")
+
+
+def test_set_hyperparameters(tmp_path):
+    """They are what loggers get and what a checkpoint gives to the constructor, by name."""
+    rows, model = Rows(), Model()
+    model.layer = nn.Linear(3, 1)
+    set_hyperparameters(model, {"width": 3})
+    trainer = fit(tmp_path, model, rows, fast_dev_run=False, max_steps=0)
+    assert rows.hyperparameters == {"width": 3}, moved("set_hyperparameters")
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    assert Model.load_from_checkpoint(tmp_path / "model.ckpt").layer.in_features == 3, moved("set_hyperparameters")
+
+
+def test_every_function_is_tested():
+    tested = {
+        writes_row, is_fast_dev_run, log_interval, datamodule_of, attached_trainer, set_hyperparameters, quiet_lightning
+    }  # fmt: skip
+    assert {getattr(zoo.lightning, name) for name in zoo.lightning.__all__} == tested
+    assert all(inspect.getdoc(function) for function in tested)
