@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from zoo.errors import ZooError
 
-__all__ = ["DATA", "MODELS", "Entry", "build_component", "find_class", "import_class", "preset", "suggestion"]
+__all__ = ["DATA", "MODELS", "Entry", "build_component", "find_class", "import_class", "name_of", "preset", "suggestion"]
 
 
 class Entry(NamedTuple):
@@ -63,6 +63,18 @@ def import_class(path: str) -> type:
         return find_class(path)
     except (ImportError, AttributeError) as error:
         raise ZooError(f"can't import {path}: {error}.\nGive module.Class, importable from {Path.cwd()}.") from error
+
+
+def name_of(cls: type, entries: Mapping[str, Entry]) -> str:
+    """The registered name of a class, or for one that is not registered its own name in lower case.
+
+    Example:
+        >>> from datamodules import Toy
+        >>> name_of(Toy, DATA), name_of(dict, DATA)
+        ('toy', 'dict')
+    """
+    names = {find_class(e.path): name for name, e in entries.items() if e.path.endswith(f".{cls.__name__}")}
+    return names.get(cls, cls.__name__.lower())
 
 
 def preset(name: str) -> Path | None:

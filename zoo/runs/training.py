@@ -1,0 +1,240 @@
+"""A training in a run folder: what every run has besides model, data and the options of the Trainer."""
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+from torch._dynamo.exc import TorchDynamoException
+
+from callbacks import FinalValidation, MetricsProgressBar, NonFiniteGuard
+from zoo import registry
+from zoo.errors import ZooError
+from zoo.models.base import GenerativeModule
+from zoo.runs.checkpoints import require_same_model
+from zoo.runs.folder import new_run, run_of
+from zoo.runs.loggers import MetricsCSV, wandb_logger, wandb_mode
+
+__all__ = ["Run", "fit"]
+
+
+@dataclass
+class Run:
+    """A model that was trained, and where everything about it is.
+
+    Attributes:
+        model: The model, with the weights that training ended with.
+        data: What it was trained on.
+        trainer: Lightning's Trainer, with the last metrics in ``callback_metrics``.
+        folder: The run folder; None on a process that was not told, as ``torchrun`` starts them.
+    """
+
+    model: GenerativeModule
+    data: LightningDataModule
+    trainer: Trainer
+    folder: Path | None
+
+    @property
+    def checkpoint(self) -> Path:
+        """``best.ckpt`` of a model that names a metric to judge by, else ``last.ckpt``; for :func:`zoo.load`."""
+        if self.folder is None:
+            raise ZooError("the first process alone knows where the checkpoints are")
+        best, last = (self.folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+        return best if best.exists() else last
+
+
+def fit(
+    model: GenerativeModule,
+    data: LightningDataModule,
+    *,
+    root: str | Path = "runs",
+    resume: str | Path | None = None,
+    wandb: Literal["auto", "off", "offline", "online"] = "auto",
+    compile: bool = False,
+    seed: int | None = None,
+    config: str | None = None,
+    **trainer_options: Any,
+) -> Run:
+    """Trains a model on data in a run folder of its own: what ``python -m zoo.fit`` does with what it has built.
+
+    The run folder, ``<root>/<model>-<data>/<n>``, gets ``metrics.csv``, ``checkpoints/last.ckpt`` and, for models that name
+    a metric to judge by, ``best.ckpt``, the pictures of callbacks, and the W&B run. Beside the callbacks given every run has
+    :class:`callbacks.NonFiniteGuard`, :class:`callbacks.FinalValidation` and a progress bar.
+
+    Arguments:
+        model: The model; on several processes it is trained with the strategy that it names.
+        data: The datamodule.
+        root: Where run folders are made.
+        resume: A checkpoint to go on with, in the folder of its run: weights, optimizers, place in the data, random state.
+        wandb: The W&B mode; ``auto`` is online where you are logged in, else offline.
+        compile: Whether to compile what a training batch computes, by ``torch.compile``.
+        seed: Seeds all that training draws; if not given, random numbers go on from where they are. The weights are those
+            that ``model`` has.
+        config: The text of ``config.yaml``, from which the commands read what the run was; none is written if not given.
+        trainer_options: Options of Lightning's Trainer: ``max_steps``, ``callbacks``, … One device if not given.
+
+    Returns:
+        The run, when training is over.
+
+    Raises:
+        ZooError: For an option that the Trainer does not have, a strategy that can't train the model, a checkpoint of
+            another model, a folder that can't be written, and a disk that is full.
+
+    Example:
+        >>> import tempfile
+        >>> from datamodules import Toy
+        >>> from zoo.models import GAN
+        >>> data = Toy("ring")
+        >>> run = fit(GAN(data.spec), data, root=tempfile.mkdtemp(), wandb="off", max_steps=2, enable_progress_bar=False)
+        GAN, ... parameters, on toy[ring] (2,), ...
+        >>> run.checkpoint.name
+        'last.ckpt'
+    """
+    if seed is not None:
+        seed_everything(seed, workers=True, verbose=False)
+    options = {"devices": 1, "enable_model_summary": False, **_checked(trainer_options)}
+    options["strategy"] = _strategy(model, options)
+    names = registry.name_of(type(model), registry.MODELS), registry.name_of(type(data), registry.DATA)
+    folder = _folder(model, data, root, names, resume)
+    options["callbacks"] = [*_listed(options.get("callbacks")), *_own_callbacks(model, folder, options)]
+    options["logger"] = _loggers(options.get("logger"), model, folder, names, wandb, config)
+    trainer = Trainer(default_root_dir=folder, **options)
+    if compile:
+        model.compile()
+    if trainer.is_global_zero:
+        if config is not None:
+            (folder / "config.yaml").write_text(config)
+        weights, device = sum(parameter.numel() for parameter in model.parameters()), trainer.strategy.root_device
+        print(f"{type(model).__name__}, {weights:,} parameters, on {model.spec.name} {model.spec.shape}, {device}")
+    run = Run(model, data, trainer, folder)
+    _train(run, resume)
+    return run
+
+
+def _checked(options: dict[str, Any]) -> dict[str, Any]:
+    """The same options; ZooError for one that the Trainer does not have, or that is ours to give."""
+    known = set(inspect.signature(Trainer).parameters)
+    for name in options:
+        if name == "default_root_dir":
+            raise ZooError("default_root_dir: run folders are made under root; give that one.")
+        if name not in known:
+            raise ZooError(f"the Trainer has no option {name}.{registry.suggestion(name, known)}")
+    return options
+
+
+def _strategy(model: GenerativeModule, options: Mapping[str, Any]) -> Any:
+    """The strategy given, or on several processes the model's own in place of ``auto``."""
+    given = options.get("strategy", "auto")
+    if not _several_processes(options):
+        return given
+    if given == "ddp" != model.strategy:
+        own = f"--trainer.strategy {model.strategy}, or leave it out"
+        raise ZooError(f"--trainer.strategy ddp can't train {type(model).__name__}: type {own}.")
+    return model.strategy if given == "auto" else given
+
+
+def _several_processes(options: Mapping[str, Any]) -> bool:
+    devices = options["devices"]
+    if devices in ("auto", -1, "-1"):
+        devices = torch.cuda.device_count()
+    elif isinstance(devices, str):
+        devices = devices.split(",") if "," in devices else int(devices)
+    return (devices if isinstance(devices, int) else len(devices)) > 1 or (options.get("num_nodes") or 1) > 1
+
+
+def _folder(
+    model: GenerativeModule,
+    data: LightningDataModule,
+    root: str | Path,
+    names: tuple[str, str],
+    resume: str | Path | None,
+) -> Path | None:
+    """The run folder: a new one, or on going on that of the checkpoint. Processes that Lightning starts inherit it."""
+    if rank_zero_only.rank != 0:
+        return Path(os.environ["ZOO_RUN_FOLDER"]) if "ZOO_RUN_FOLDER" in os.environ else None
+    if resume:
+        require_same_model(resume, model)
+    data.prepare_data()  # Lightning does it too, but files that are missing need no run folder
+    folder = (run_of(resume) if resume else None) or new_run(root, *names)
+    os.environ["ZOO_RUN_FOLDER"] = str(folder.resolve())
+    return folder
+
+
+def _own_callbacks(model: GenerativeModule, folder: Path | None, options: Mapping[str, Any]) -> list[Callback]:
+    """What every run has, unless the same was given or switched off."""
+    given, own = _listed(options.get("callbacks")), []
+    if not any(isinstance(callback, NonFiniteGuard) for callback in given):
+        own.append(NonFiniteGuard())
+    own.append(FinalValidation())
+    if options.get("enable_progress_bar") is not False and not any(isinstance(each, ProgressBar) for each in given):
+        own.append(MetricsProgressBar())
+    if options.get("enable_checkpointing") is not False and not any(isinstance(each, ModelCheckpoint) for each in given):
+        where = folder / "checkpoints" if folder else None
+        common = {"dirpath": where, "enable_version_counter": False, "auto_insert_metric_name": False}
+        own.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common))
+        if model.monitor:
+            best = {"monitor": model.monitor, "mode": model.monitor_mode}
+            own.append(ModelCheckpoint(filename="best", **best, **common))
+    return own
+
+
+def _loggers(
+    given: Sequence[Logger] | Logger | bool | None,
+    model: GenerativeModule,
+    folder: Path | None,
+    names: tuple[str, str],
+    wandb: str,
+    config: str | None,
+) -> list[Logger]:
+    """metrics.csv always; beside it the loggers that were given, else W&B."""
+    if rank_zero_only.rank != 0:
+        return []
+    loggers: list[Logger] = [MetricsCSV(folder)]
+    if given not in (None, True):
+        return [*_listed(given), *loggers]
+    if (mode := wandb_mode(wandb)) != "off":
+        summaries = {model.monitor: model.monitor_mode} if model.monitor else {}
+        settings = {} if config is None else yaml.safe_load(config)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        if (logger := wandb_logger(mode, folder, *names, seed, settings, summaries)) is not None:
+            loggers.append(logger)
+    return loggers
+
+
+def _listed(given: Any) -> list:
+    """One or several, or none, as a list."""
+    return [*given] if isinstance(given, list | tuple) else [given] if given else []
+
+
+def _train(run: Run, resume: str | Path | None) -> None:
+    """Train, and say where the results are."""
+    trainer, folder = run.trainer, run.folder
+    try:
+        trainer.fit(run.model, run.data, ckpt_path=resume, weights_only=True)
+    except TorchDynamoException as error:
+        raise ZooError(
+            f"torch.compile: {str(error).strip().splitlines()[0]}\n"
+            "It needs a C++ compiler on the CPU, Triton on a GPU; or leave --compile out."
+        ) from error
+    except OSError as error:
+        last = folder / "checkpoints" / "last.ckpt"
+        advice = f"go on with --ckpt_path {last}" if last.exists() else "start again"
+        raise ZooError(
+            f"{error.strerror or error}: {error.filename or folder}; training stopped at batch "
+            f"{trainer.global_step}.\nWhen that is mended, {advice}."
+        ) from error
+    finally:
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.experiment.finish()
+            print(f"pictures: {folder}/pictures\nmetrics:  {folder}/metrics.csv")
+            print(f"run: {folder}", flush=True)
