@@ -209,8 +209,8 @@ def test_compile(cli):
 def test_compile_without_a_compiler(cli, tmp_path, monkeypatch):
     torch.compiler.reset()
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
-    status, _, err = cli("fit", "--model", "vae", "--model.hidden", 16, "--trainer.max_steps", 3, "--compile")
+    with torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}):  # monkeypatch would delete it at the end
+        status, _, err = cli("fit", "--model", "vae", "--model.hidden", 16, "--trainer.max_steps", 3, "--compile")
     assert status == 2
     assert "no-such-compiler" in err
     assert "leave --compile out" in err.splitlines()[-1]
