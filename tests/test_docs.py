@@ -134,7 +134,7 @@ def imports(path: Path) -> set[str]:
     return named | {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
 
 
-BASE = ("zoo.errors", "zoo.spec", "zoo.precision")
+BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.lightning")
 
 
 @pytest.mark.parametrize(

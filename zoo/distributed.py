@@ -1,5 +1,7 @@
 """Several processes: the rows of all in one tensor, so that a statistic of the batch is one of the global batch."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -37,7 +39,7 @@ def require_gpus(wanted: int | None) -> None:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         """(B, ...) -> (N, ...)."""
         rank, processes = dist.get_rank(), dist.get_world_size()
         rows = [torch.tensor([0], device=x.device) for _ in range(processes)]
@@ -51,7 +53,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """(N, ...) -> (B, ...)."""
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)

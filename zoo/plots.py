@@ -3,12 +3,17 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from zoo.spec import DataSpec
+
+if TYPE_CHECKING:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
 __all__ = ["heat_map", "picture", "save_gif"]
 
@@ -85,7 +90,7 @@ def _plot(x: np.ndarray, spec: DataSpec) -> Image.Image:
     return _drawn(canvas)
 
 
-def _figure(width: float, height: float):
+def _figure(width: float, height: float) -> "tuple[Figure, FigureCanvasAgg]":
     """An empty figure of so many inches at 100 pixels each, and its canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -94,6 +99,6 @@ def _figure(width: float, height: float):
     return figure, FigureCanvasAgg(figure)
 
 
-def _drawn(canvas) -> Image.Image:
+def _drawn(canvas: "FigureCanvasAgg") -> Image.Image:
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,8 +15,11 @@ def widen_half(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
-def without_autocast(method: Callable) -> Callable:
-    """Runs a transform's method outside autocast, its inputs widened to float32.
+Method = TypeVar("Method", bound=Callable[..., tuple[Tensor, Tensor]])
+
+
+def without_autocast(method: Method) -> Method:
+    """A transform's method, run outside autocast, its inputs widened to float32.
 
     A log-determinant holds for the map as it is computed: Q of a Sylvester flow, for one, is orthogonal only to the
     precision it is computed in, which in bfloat16 is two digits.
@@ -31,13 +35,16 @@ def without_autocast(method: Callable) -> Callable:
     """
 
     @functools.wraps(method)
-    def widened(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def widened(self: Any, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         device = x.device.type
         if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
             return method(self, x, context)
         with torch.autocast(device, enabled=False):
-            # float64 is left as it is: only what autocast narrowed is widened.
-            x, context = (t if t is None or t.dtype == torch.float64 else t.float() for t in (x, context))
-            return method(self, x, context)
+            return method(self, _widen(x), None if context is None else _widen(context))
 
-    return widened
+    return cast(Method, widened)
+
+
+def _widen(x: Tensor) -> Tensor:
+    # float64 is left as it is: only what autocast narrowed is widened.
+    return x if x.dtype == torch.float64 else x.float()

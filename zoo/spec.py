@@ -1,5 +1,6 @@
 """What passes between data and models: a batch of examples, and the description of the data they come from."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ class DataSpec:
     factor_names: tuple[str, ...] = ()
     factor_sizes: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("shape", "factor_names", "factor_sizes"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if not self.shape or any(int(size) < 1 for size in self.shape) or len(self.shape) not in (1, 3):
@@ -53,11 +54,11 @@ class DataSpec:
             raise ZooError(f"data with {self.levels} levels: 2 or more are needed, or None for continuous data")
 
     @classmethod
-    def of(cls, spec: "DataSpec | dict") -> "DataSpec":
+    def of(cls, spec: "DataSpec | Mapping[str, Any]") -> "DataSpec":
         """The spec itself, or the one that a plain dict (as in a checkpoint) describes."""
-        return spec if isinstance(spec, cls) else cls(**spec)
+        return spec if isinstance(spec, DataSpec) else cls(**spec)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and strings: what a checkpoint stores."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 

@@ -25,7 +25,9 @@ def _shells() -> Iterator[None]:
     packages = ("pl_bolts", "pl_bolts.utils", "pl_bolts.models", "pl_bolts.models.autoencoders")
     try:
         for package in packages:
-            sys.modules[package] = module_from_spec(find_spec(package))  # has a __path__; its code is not run
+            if (spec := find_spec(package)) is None:
+                raise ZooError(f"network bolts_resnet18 needs lightning-bolts, which has no {package} here: make bolts")
+            sys.modules[package] = module_from_spec(spec)  # has a __path__; its code is not run
         yield
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "pl_bolts"]:
@@ -55,13 +57,16 @@ class BoltsEncoder(nn.Module):
 
     Bolts' first convolution takes 3 channels; here one of the same size, 3x3 with stride 1, takes C.
 
-    Source: lightning-bolts 0.7.0, ``pl_bolts.models.autoencoders.components``.
-
-    Raises: ZooError where lightning-bolts is not installed.
-
     Arguments:
         shape: (C, H, W).
         features: Size of the output.
+
+    Raises:
+        ZooError: where lightning-bolts is not installed.
+
+    References:
+        | lightning-bolts 0.7.0, ``pl_bolts.models.autoencoders.components``
+        | https://github.com/Lightning-Universe/lightning-bolts
     """
 
     def __init__(self, shape: tuple[int, int, int], features: int = 256):
@@ -81,11 +86,16 @@ class BoltsDecoder(nn.Module):
     Bolts' makes squares of 3 channels. Here its first interpolation goes to (H/8, W/8), rounded up, what exceeds H x W in
     the end is cut off, and the last convolution, 3x3 with a bias, gives the channels that are asked for.
 
-    Source and errors as for :class:`BoltsEncoder`.
-
     Arguments:
         latent_dim: Size of the input.
         shape: (channels, H, W) of the output.
+
+    Raises:
+        ZooError: where lightning-bolts is not installed.
+
+    References:
+        | lightning-bolts 0.7.0, ``pl_bolts.models.autoencoders.components``
+        | https://github.com/Lightning-Universe/lightning-bolts
     """
 
     def __init__(self, latent_dim: int, shape: tuple[int, int, int]):

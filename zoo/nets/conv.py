@@ -78,8 +78,17 @@ class GatedConv2d(nn.Module):
         transposed: Whether it is a transposed convolution; with stride 2 it doubles the size exactly.
     """
 
-    def __init__(self, channels: int, width: int, kernel: int, stride: int, padding: int, transposed: bool = False):
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        kernel: int | tuple[int, int],
+        stride: int,
+        padding: int,
+        transposed: bool = False,
+    ):
         super().__init__()
+        self.conv: nn.Conv2d | nn.ConvTranspose2d
         if transposed:
             self.conv = nn.ConvTranspose2d(channels, 2 * width, kernel, stride, padding, output_padding=stride - 1)
         else:
@@ -94,11 +103,13 @@ class GatedConv2d(nn.Module):
 class GatedConvEncoder(nn.Module):
     """Images to 256 features: gated convolutions 32k5, 32k5s2, 64k5, 64k5s2, 64k5, then one over all that is left.
 
-    References: van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018, arXiv:1803.05649.
-
     Arguments:
         shape: (C, H, W).
         features: Size of the output.
+
+    References:
+        | Sylvester Normalizing Flows for Variational Inference (van den Berg et al., 2018)
+        | https://arxiv.org/abs/1803.05649
     """
 
     def __init__(self, shape: tuple[int, int, int], features: int = 256):
@@ -139,6 +150,6 @@ class GatedConvDecoder(nn.Module):
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until both sizes are multiples."""
+    """x (..., H, W) with its last row and column repeated until both sizes are multiples."""
     right, below = -x.shape[-1] % multiple, -x.shape[-2] % multiple
     return torch.nn.functional.pad(x, (0, right, 0, below), mode="replicate") if right or below else x

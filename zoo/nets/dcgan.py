@@ -25,16 +25,17 @@ class DCGANGenerator(nn.Module):
     """Latents (B, latent_dim) to images (B, C, H, W), without a final nonlinearity.
 
     A linear layer to an image of 2 or 3 pixels, then 4x4 transposed convolutions of stride 2, each halving the channels
-    (``8 width`` at most), with batch normalization and ReLU between; what exceeds H x W is cut off.
-
-    References:
-        Radford, Metz, Chintala, Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
-        Networks, 2016, arXiv:1511.06434. Theirs begins with 4 x 4 pixels: the stage more is what 8 x 8 images need.
+    (``8 width`` at most), with batch normalization and ReLU between; what exceeds H x W is cut off. The paper's begins with
+    4 x 4 pixels: the stage more is what 8 x 8 images need.
 
     Arguments:
         latent_dim: Size of the latent.
         shape: (C, H, W) of the images.
         width: Channels before the last layer.
+
+    References:
+        | Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks (Radford et al., 2016)
+        | https://arxiv.org/abs/1511.06434
     """
 
     def __init__(self, latent_dim: int, shape: tuple[int, int, int], width: int = 64):

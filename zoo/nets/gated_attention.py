@@ -3,6 +3,8 @@
 Inside, tensors are (B, H, W, C): layers over channels take them as they are, and convolutions as channels_last.
 """
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,10 +34,14 @@ class _Conv(nn.Conv2d):
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-def _scaled(layer: nn.Module, scale: float = 1.0) -> nn.Module:
+_Layer = TypeVar("_Layer", bound=nn.Linear | nn.Conv2d)
+
+
+def _scaled(layer: _Layer, scale: float = 1.0) -> _Layer:
     """The layer, with bias 0 and such weights that inputs of variance 1 give outputs of standard deviation ``scale``."""
     nn.init.normal_(layer.weight, std=scale * layer.weight[0].numel() ** -0.5)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -47,6 +53,9 @@ class GatedConv(nn.Module):
         context_channels: Channels of the context; 0 for none.
         dropout: Probability that a hidden unit is dropped.
         pointwise: Whether the second convolution is 1x1, not 3x3.
+
+    Raises:
+        ZooError: if there are context channels and no context is given.
     """
 
     def __init__(self, channels: int, context_channels: int = 0, dropout: float = 0.0, pointwise: bool = True):
@@ -60,6 +69,8 @@ class GatedConv(nn.Module):
         """(B, H, W, C), (B, H, W, c) -> (B, H, W, C)."""
         h = self.first(concat_elu(x))
         if self.context is not None:
+            if context is None:
+                raise ZooError(f"a context of {self.context.in_features // 2} channels is needed, none was given")
             h = h + self.context(concat_elu(context))
         return x + F.glu(self.second(self.dropout(concat_elu(h))), -1)
 
@@ -75,6 +86,9 @@ class GatedAttention(nn.Module):
         heads: Number of heads.
         dropout: Probability that a unit of the attention's output is dropped.
         attention: Whether pixels see each other.
+
+    Raises:
+        ZooError: if there is attention and ``channels`` is no multiple of ``heads``.
     """
 
     def __init__(self, channels: int, heads: int = 4, dropout: float = 0.0, attention: bool = True):
@@ -104,12 +118,6 @@ class GatedAttentionNet(nn.Module):
     A block is a gated convolution, LayerNorm, gated attention, LayerNorm. All blocks share one learned position
     embedding. The outputs start small, with standard deviation 0.1.
 
-    References: Ho et al., Flow++, 2019, arXiv:1902.00275.
-
-    Raises:
-        ZooError: if ``filters`` isn't a positive multiple of ``heads``, or if there are context channels and no context is
-            given.
-
     Arguments:
         channels, outputs: Channels in and out.
         size: (H, W).
@@ -119,6 +127,14 @@ class GatedAttentionNet(nn.Module):
         attention: Whether pixels see each other in the attention; see :class:`GatedAttention`.
         heads: Heads of the attention.
         dropout: Of the blocks.
+
+    Raises:
+        ZooError: if ``filters`` isn't a positive multiple of ``heads``, or if there are context channels and no context is
+            given.
+
+    References:
+        | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019)
+        | https://arxiv.org/abs/1902.00275
 
     Example:
         >>> net = GatedAttentionNet(3, 12, size=(8, 4), filters=16, blocks=1, context_channels=2)
@@ -154,7 +170,7 @@ class GatedAttentionNet(nn.Module):
         if self.context_channels and context is None:
             raise ZooError(f"a context of {self.context_channels} channels is needed: give context, (B, c, H, W)")
         x = self.first(x.permute(0, 2, 3, 1))
-        context = context.permute(0, 2, 3, 1) if self.context_channels else None
+        context = None if context is None or not self.context_channels else context.permute(0, 2, 3, 1)
         for i, (conv, attention) in enumerate(zip(self.convs, self.attentions, strict=True)):
             x = self.norms[2 * i](conv(x, context))
             x = self.norms[2 * i + 1](attention(x, self.position))
@@ -166,13 +182,15 @@ class ContextNet(nn.Module):
 
     A 3x3 convolution, then gated convolutions.
 
-    References: Ho et al., Flow++, 2019, arXiv:1902.00275.
-
     Arguments:
         channels: Channels of the context.
         features: Channels of the output.
         blocks: Number of gated convolutions.
         dropout: Of the gated convolutions.
+
+    References:
+        | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019)
+        | https://arxiv.org/abs/1902.00275
 
     Example:
         >>> ContextNet(6)(torch.randn(5, 6, 8, 4)).shape

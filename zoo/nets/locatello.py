@@ -12,7 +12,8 @@ __all__ = ["LatentDiscriminator", "LocatelloDecoder", "LocatelloEncoder"]
 def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class LocatelloEncoder(nn.Module):
@@ -21,13 +22,14 @@ class LocatelloEncoder(nn.Module):
     64 x 64 images come to 4 x 4 pixels of 64 channels. Images of other sizes are extended to the next multiple of 16 by
     repeating their last row and column. Glorot-uniform weights, zero biases.
 
-    References:
-        Locatello et al., Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations,
-        2019, arXiv:1811.12359, appendix.
-
     Arguments:
         shape: (C, H, W).
         features: Size of the output; 256 in the study.
+
+    References:
+        | Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
+        | 2019), appendix
+        | https://arxiv.org/abs/1811.12359
     """
 
     def __init__(self, shape: tuple[int, int, int], features: int = 256):
@@ -92,13 +94,16 @@ class LocatelloDecoder(nn.Module):
 class LatentDiscriminator(nn.Module):
     """Latents (B, latent_dim) to two logits (B, 2): linear layers with leaky ReLU (slope 0.2) between.
 
-    References:
-        Kim & Mnih, Disentangling by Factorising, 2018, arXiv:1802.05983, appendix. Initial weights as in the study.
+    Initial weights as in the study.
 
     Arguments:
         latent_dim: Size of the input.
         width: Hidden units of each layer.
         depth: Hidden layers.
+
+    References:
+        | Disentangling by Factorising (Kim and Mnih, 2018), appendix
+        | https://arxiv.org/abs/1802.05983
     """
 
     def __init__(self, latent_dim: int, width: int = 1000, depth: int = 6):

@@ -1,26 +1,28 @@
 """Masked network: one pass gives the parameters of every dimension from those before it in an order."""
 
-__all__ = ["MADE", "MaskedLinear"]
-
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from zoo.errors import ZooError
+from zoo.nets.module_list import module_list
+
+__all__ = ["MADE", "MADEOptions", "MaskedLinear"]
 
 
 class MaskedLinear(nn.Linear):
     """Creates a linear layer y = (W ∘ M)x + b with a fixed binary mask M.
 
+    Arguments:
+        mask: The mask, a boolean (outputs, inputs) matrix.
+
     References:
         | MADE: Masked Autoencoder for Distribution Estimation (Germain et al., 2015)
         | https://arxiv.org/abs/1502.03509
-
-    Arguments:
-        mask: The mask, a boolean (outputs, inputs) matrix.
 
     Example:
         >>> layer = MaskedLinear(torch.tensor([[True, False]]))
@@ -28,13 +30,24 @@ class MaskedLinear(nn.Linear):
         True
     """
 
+    mask: Tensor
+
     def __init__(self, mask: Tensor) -> None:
         outputs, inputs = mask.shape
         super().__init__(inputs, outputs)
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
         return linear(x, self.weight * self.mask, self.bias)
+
+
+class MADEOptions(TypedDict, total=False):
+    """The options of a :class:`MADE` that flows made of them pass on."""
+
+    hidden: Sequence[int]
+    order: Sequence[int] | Tensor | None
+    activation: Callable[[Tensor], Tensor]
 
 
 class MADE(nn.Module):
@@ -46,13 +59,6 @@ class MADE(nn.Module):
 
     Shapes: x (..., d), context (B, c), outputs (..., d, P).
 
-    Raises:
-        ZooError: if ``order`` is not a permutation, there is no hidden layer, or a context is missing.
-
-    References:
-        | MADE: Masked Autoencoder for Distribution Estimation (Germain et al., 2015)
-        | https://arxiv.org/abs/1502.03509
-
     Arguments:
         features: The number of dimensions, d.
         outputs: The number of outputs of each dimension, P.
@@ -60,6 +66,13 @@ class MADE(nn.Module):
         context_features: The number of features of a context that every output may depend on; 0 for none.
         order: The place of each dimension in the order; 0, ..., d-1 if None.
         activation: The activation, a function of a tensor.
+
+    Raises:
+        ZooError: if ``order`` is not a permutation, there is no hidden layer, or a context is missing.
+
+    References:
+        | MADE: Masked Autoencoder for Distribution Estimation (Germain et al., 2015)
+        | https://arxiv.org/abs/1502.03509
 
     Example:
         >>> net = MADE(3, outputs=2, hidden=(16, 16))
@@ -69,6 +82,9 @@ class MADE(nn.Module):
         >>> torch.equal(jacobian, jacobian.tril(-1))
         True
     """
+
+    order: Tensor
+    ranked: Tensor
 
     def __init__(
         self,
@@ -88,7 +104,8 @@ class MADE(nn.Module):
         self.features, self.outputs = features, outputs
         self.register_buffer("order", order)
         self.register_buffer("ranked", order.argsort(), persistent=False)  # the dimension at each place of the order
-        self._ranked = self.ranked.tolist()  # the same, readable without waiting for the device
+        self._ranked: list[int] = self.ranked.tolist()  # the same, readable without waiting for the device
+        self.register_load_state_dict_post_hook(_rank_anew)
 
         lowest = 0 if context_features > 0 or features == 1 else 1
         degrees = [torch.arange(1, features + 1)]
@@ -101,7 +118,7 @@ class MADE(nn.Module):
             # Sorted, the units of one degree are neighbors: ``ancestral`` reads slices of the weights.
             degrees.append(degree.sort().values)
         masks = [after[:, None] >= before for before, after in pairwise(degrees)]
-        self.layers = nn.ModuleList(MaskedLinear(mask) for mask in masks)
+        self.layers = module_list(MaskedLinear(mask) for mask in masks)
         last = torch.arange(1, features + 1).repeat_interleave(outputs)
         self.output = MaskedLinear(last[:, None] > degrees[-1])
         self.activation = activation
@@ -109,21 +126,18 @@ class MADE(nn.Module):
         # Of each hidden layer, how many units have each degree 0, ..., d-1.
         self._counts = [torch.bincount(degree, minlength=features).tolist() for degree in degrees[1:]]
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.ranked = self.order.argsort()
-        self._ranked = self.ranked.tolist()
-
     def _check(self, context: Tensor | None) -> None:
         if self.context is not None and context is None:
             raise ZooError(f"a context of {self.context.in_features} features is needed, none was given")
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """(..., d), (B, c) -> (..., d, P)."""
         self._check(context)
-        hidden = self.layers[0](x.index_select(-1, self.ranked))  # (..., width)
+        first, *others = self.layers
+        hidden = first(x.index_select(-1, self.ranked))  # (..., width)
         if self.context is not None:
             hidden = hidden + self.context(context)
-        for layer in self.layers[1:]:
+        for layer in others:
             hidden = layer(self.activation(hidden))
         out = self.output(self.activation(hidden)).unflatten(-1, (self.features, self.outputs))
         return out.index_select(-2, self.order)  # (..., d, P)
@@ -159,26 +173,32 @@ class MADE(nn.Module):
         weights = [[layer.weight, layer.bias.unsqueeze(-1)] for layer in (*self.layers, self.output)]
         if self.context is not None:
             weights[0].insert(1, self.context.weight)
-        *blocks, heads = (torch.cat(parts, dim=1) for parts in weights)
-        blocks = [block.split(counts) for block, counts in zip(blocks, self._counts, strict=True)]
+        *whole, heads = (torch.cat(parts, dim=1) for parts in weights)
+        blocks = [block.split(counts) for block, counts in zip(whole, self._counts, strict=True)]
         levels = list(zip(blocks, self._counts, tables[:-1], tables[1:], strict=True))
-        activation, parameters = self.activation, []
+        activation, by_place = self.activation, []
         for place, head in enumerate(heads.split(self.outputs)):
             for block, counts, below, table in levels:
                 if counts[place]:
                     table.write(place, activation(block[place] @ below.rows))
-            parameters.append(head @ tables[-1].rows)  # (P, N)
-            tables[0].write(place, draw(self._ranked[place], parameters[-1].T))
+            by_place.append(head @ tables[-1].rows)  # (P, N)
+            tables[0].write(place, draw(self._ranked[place], by_place[-1].T))
         x = tables[0].rows[self.order].T  # (N, d)
-        parameters = torch.stack(parameters)[self.order].permute(2, 0, 1)  # (N, d, P)
+        parameters = torch.stack(by_place)[self.order].permute(2, 0, 1)  # (N, d, P)
         return x.reshape(*shape, self.features), parameters.reshape(*shape, self.features, self.outputs)
 
     def _constants(self, shape: Sequence[int], context: Tensor | None) -> Tensor:
         """What the first layer sees beside x: the context of each of the N examples, and a 1, the input of the bias."""
         ones = self.output.weight.new_ones(1, torch.Size(shape).numel())
-        if self.context is None:
+        if self.context is None or context is None:
             return ones
         return torch.cat((context.expand(*shape, -1).reshape(ones.shape[1], -1).T, ones))
+
+
+def _rank_anew(net: MADE, incompatible: Any) -> None:
+    """After a state is loaded: what follows from its order."""
+    net.ranked = net.order.argsort()
+    net._ranked = net.ranked.tolist()
 
 
 class _Table:

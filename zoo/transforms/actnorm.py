@@ -1,7 +1,5 @@
 """Activation normalization: a learned scale and shift that start from data."""
 
-__all__ = ["ActNorm"]
-
 from typing import Literal
 
 import torch
@@ -10,6 +8,8 @@ from torch import Tensor, nn
 from zoo.errors import ZooError
 from zoo.precision import without_autocast
 from zoo.transforms.base import Transform
+
+__all__ = ["ActNorm"]
 
 
 class ActNorm(Transform):
@@ -20,6 +20,10 @@ class ActNorm(Transform):
 
     Shapes: x (B, C, H, W), log_det (B,). Units: nats.
 
+    Arguments:
+        shape: (C, H, W).
+        per: ``"element"`` or ``"channel"``.
+
     Raises:
         ZooError: if ``per`` is none of these.
 
@@ -29,10 +33,6 @@ class ActNorm(Transform):
         | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019), the published code
         | https://arxiv.org/abs/1902.00275
 
-    Arguments:
-        shape: (C, H, W).
-        per: ``"element"`` or ``"channel"``.
-
     Example:
         >>> norm, x = ActNorm((3, 4, 4)), 5 + 2 * torch.randn(64, 3, 4, 4)
         >>> norm.initialize(x)
@@ -40,6 +40,8 @@ class ActNorm(Transform):
         >>> round(y.std(correction=0).item(), 3)
         1.0
     """
+
+    initialized: Tensor
 
     def __init__(self, shape: tuple[int, int, int], per: Literal["element", "channel"] = "element") -> None:
         super().__init__()

@@ -1,13 +1,13 @@
 """Parameters of a transform: one set per example, from its context, or one set for all."""
 
-__all__ = ["AmortizedParameters"]
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
+
+__all__ = ["AmortizedParameters"]
 
 
 class AmortizedParameters(nn.Module):
@@ -16,6 +16,11 @@ class AmortizedParameters(nn.Module):
     Shapes: a context (B, c) gives tensors (B, size), one for each of ``sizes``; without context features, (size,).
     At the start all examples have nearly the same parameters, drawn from N(0, scale²).
 
+    Arguments:
+        sizes: The number of values of each parameter.
+        context_features: The number of features of the context, c; 0 for learned parameters.
+        scale: The standard deviation of the parameters at the start.
+
     Raises:
         ZooError: if there are context features and no context is given.
 
@@ -23,16 +28,13 @@ class AmortizedParameters(nn.Module):
         | Sylvester Normalizing Flows for Variational Inference (van den Berg et al., 2018), section 4
         | https://arxiv.org/abs/1803.05649
 
-    Arguments:
-        sizes: The number of values of each parameter.
-        context_features: The number of features of the context, c; 0 for learned parameters.
-        scale: The standard deviation of the parameters at the start.
-
     Example:
         >>> w, b = AmortizedParameters([5, 1], context_features=8)(torch.randn(32, 8))
         >>> w.shape, b.shape
         (torch.Size([32, 5]), torch.Size([32, 1]))
     """
+
+    weight: nn.Parameter | None
 
     def __init__(self, sizes: Sequence[int], context_features: int = 0, scale: float = 0.1) -> None:
         super().__init__()
@@ -45,6 +47,7 @@ class AmortizedParameters(nn.Module):
             self.register_parameter("weight", None)
 
     def forward(self, context: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The parameters, (B, size) each for a context (B, c), and (size,) without context features."""
         if self.weight is None:
             return self.bias.split(self.sizes)
         if context is None:

@@ -1,14 +1,16 @@
 """Autoregressive flows: each dimension is mapped by a function whose parameters depend on those before it."""
 
-__all__ = ["AffineAutoregressive", "Autoregressive", "GatedAutoregressive", "autoregressive_flow"]
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from zoo.nets.made import MADE
+from zoo.nets.made import MADE, MADEOptions
 from zoo.precision import without_autocast
 from zoo.transforms.base import Compose, Transform
+
+__all__ = ["AffineAutoregressive", "Autoregressive", "GatedAutoregressive", "autoregressive_flow"]
 
 
 class Autoregressive(Transform):
@@ -20,18 +22,18 @@ class Autoregressive(Transform):
 
     Shapes: x (..., d), context (B, c), log_det (...). Units: nats.
 
+    Arguments:
+        features: The number of dimensions, d.
+        context_features: The number of features of the context; 0 for none.
+        outputs: The number of parameters of g.
+        options: Those of :class:`zoo.nets.made.MADE`: ``hidden``, ``order``, ``activation``.
+
     Raises:
         ZooError: if ``order`` is not a permutation, or if there are context features and no context is given.
 
     References:
         | Masked Autoregressive Flow for Density Estimation (Papamakarios et al., 2017)
         | https://arxiv.org/abs/1705.07057
-
-    Arguments:
-        features: The number of dimensions, d.
-        context_features: The number of features of the context; 0 for none.
-        outputs: The number of parameters of g.
-        kwargs: Those of :class:`zoo.nets.made.MADE`: ``hidden``, ``order``, ``activation``.
 
     Example:
         >>> class Shift(Autoregressive):
@@ -44,9 +46,11 @@ class Autoregressive(Transform):
         (torch.Size([8, 3]), torch.Size([8]))
     """
 
-    def __init__(self, features: int, context_features: int = 0, *, outputs: int, **kwargs) -> None:
+    def __init__(
+        self, features: int, context_features: int = 0, *, outputs: int, **options: Unpack[MADEOptions]
+    ) -> None:
         super().__init__()
-        self.net = MADE(features, outputs, context_features=context_features, **kwargs)
+        self.net = MADE(features, outputs, context_features=context_features, **options)
         with torch.no_grad():
             # All examples start with nearly the same parameters, near those of θ = 0.
             self.net.output.weight.mul_(0.1)
@@ -91,17 +95,17 @@ class AffineAutoregressive(Autoregressive):
 
     Shapes: x (..., d), context (B, c), log_det (...). Units: nats.
 
+    Arguments:
+        features: The number of dimensions, d.
+        context_features: The number of features of the context; 0 for none.
+        options: Those of :class:`zoo.nets.made.MADE`: ``hidden``, ``order``, ``activation``.
+
     Raises:
         ZooError: if ``order`` is not a permutation, or if there are context features and no context is given.
 
     References:
         | Masked Autoregressive Flow for Density Estimation (Papamakarios et al., 2017)
         | https://arxiv.org/abs/1705.07057
-
-    Arguments:
-        features: The number of dimensions, d.
-        context_features: The number of features of the context; 0 for none.
-        kwargs: Those of :class:`zoo.nets.made.MADE`: ``hidden``, ``order``, ``activation``.
 
     Example:
         >>> step, noise = AffineAutoregressive(3, hidden=(32, 32)), torch.randn(8, 3)
@@ -110,8 +114,8 @@ class AffineAutoregressive(Autoregressive):
         True
     """
 
-    def __init__(self, features: int, context_features: int = 0, **kwargs) -> None:
-        super().__init__(features, context_features, outputs=2, **kwargs)
+    def __init__(self, features: int, context_features: int = 0, **options: Unpack[MADEOptions]) -> None:
+        super().__init__(features, context_features, outputs=2, **options)
 
     def univariate(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         mean, a = parameters.unbind(-1)
@@ -131,18 +135,18 @@ class GatedAutoregressive(Autoregressive):
 
     Shapes: x (..., d), context h (B, c), log_det (...). Units: nats.
 
+    Arguments:
+        features: The number of dimensions, d.
+        context_features: The number of features of the context h; 0 for none.
+        gate_bias: The number added to s, 1.5 above.
+        options: Those of :class:`zoo.nets.made.MADE`: ``hidden``, ``order``, ``activation``.
+
     Raises:
         ZooError: if ``order`` is not a permutation, or if there are context features and no context is given.
 
     References:
         | Improving Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016)
         | https://arxiv.org/abs/1606.04934
-
-    Arguments:
-        features: The number of dimensions, d.
-        context_features: The number of features of the context h; 0 for none.
-        gate_bias: The number added to s, 1.5 above.
-        kwargs: Those of :class:`zoo.nets.made.MADE`: ``hidden``, ``order``, ``activation``.
 
     Example:
         >>> step = GatedAutoregressive(3, context_features=8, hidden=(32, 32))
@@ -151,8 +155,10 @@ class GatedAutoregressive(Autoregressive):
         True
     """
 
-    def __init__(self, features: int, context_features: int = 0, gate_bias: float = 1.5, **kwargs) -> None:
-        super().__init__(features, context_features, outputs=2, **kwargs)
+    def __init__(
+        self, features: int, context_features: int = 0, gate_bias: float = 1.5, **options: Unpack[MADEOptions]
+    ) -> None:
+        super().__init__(features, context_features, outputs=2, **options)
         self.gate_bias = gate_bias
 
     def univariate(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,14 +174,14 @@ class GatedAutoregressive(Autoregressive):
         return y + torch.exp(-gate) * (y - mean)
 
 
-def autoregressive_flow(step: type[Autoregressive], features: int, steps: int = 4, **kwargs) -> Compose:
+def autoregressive_flow(step: type[Autoregressive], features: int, steps: int = 4, **options: Any) -> Compose:
     """Creates a flow of autoregressive steps whose order is reversed between them.
 
     Arguments:
         step: The class of the steps.
         features: The number of dimensions, d.
         steps: The number of steps.
-        kwargs: Those of the steps.
+        options: Those of the steps.
 
     Example:
         >>> prior = autoregressive_flow(AffineAutoregressive, 2, steps=2, hidden=(32,))
@@ -183,4 +189,4 @@ def autoregressive_flow(step: type[Autoregressive], features: int, steps: int = 
         [[0, 1], [1, 0]]
     """
     forwards = torch.arange(features)
-    return Compose(step(features, order=forwards.flip(0) if k % 2 else forwards, **kwargs) for k in range(steps))
+    return Compose(step(features, order=forwards.flip(0) if k % 2 else forwards, **options) for k in range(steps))

@@ -1,5 +1,13 @@
 """The contract of an invertible map, and the ways to put maps together."""
 
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.nets.module_list import module_list
+
 __all__ = [
     "Compose",
     "Inverse",
@@ -9,12 +17,7 @@ __all__ = [
     "Transform",
 ]
 
-from collections.abc import Callable, Iterable, Sequence
-
-import torch
-from torch import Tensor, nn
-
-from zoo.errors import ZooError
+_Direction = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
 class NotInvertibleError(NotImplementedError):
@@ -47,9 +50,11 @@ class Transform(nn.Module):
     """
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """y = f(x) and log|det ∂f/∂x|."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, context) -> (y, log_det)")
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x = f⁻¹(y) and log|det ∂f⁻¹/∂y|."""
         raise NotInvertibleError(
             f"{type(self).__name__} has no inverse. It can be a posterior, which is only evaluated forwards; "
             "where both directions are needed, use an autoregressive transform such as AffineAutoregressive."
@@ -61,12 +66,12 @@ class Compose(Transform):
 
     Every part is given the same context. Without parts it is the identity on vectors.
 
+    Arguments:
+        transforms: The maps f_1, ..., f_K, in the order in which ``forward`` applies them.
+
     References:
         | Variational Inference with Normalizing Flows (Rezende and Mohamed, 2015)
         | https://arxiv.org/abs/1505.05770
-
-    Arguments:
-        transforms: The maps f_1, ..., f_K, in the order in which ``forward`` applies them.
 
     Example:
         >>> flip_twice = Compose([Reverse(), Reverse()])
@@ -77,7 +82,7 @@ class Compose(Transform):
 
     def __init__(self, transforms: Iterable[Transform]) -> None:
         super().__init__()
-        self.transforms = nn.ModuleList(transforms)
+        self.transforms = module_list(transforms)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._chain([transform.forward for transform in self.transforms], x, context)
@@ -86,14 +91,14 @@ class Compose(Transform):
         return self._chain([transform.inverse for transform in reversed(self.transforms)], y, context)
 
     @staticmethod
-    def _chain(maps: Sequence[Callable], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _chain(maps: Sequence[_Direction], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         if not maps:
             return x, x.new_zeros(x.shape[:-1])
         log_dets = []
         for f in maps:
             x, log_det = f(x, context)
             log_dets.append(log_det)
-        return x, sum(log_dets)
+        return x, sum(log_dets[1:], log_dets[0])
 
 
 class Inverse(Transform):
@@ -102,15 +107,15 @@ class Inverse(Transform):
     A flow that is fast from data to noise becomes one that is fast from noise to data, which is what makes an
     autoregressive-flow prior and an inverse-autoregressive posterior the same model.
 
+    Arguments:
+        transform: The map f.
+
     Raises:
         NotInvertibleError: by ``forward``, where f has no inverse.
 
     References:
         | Variational Lossy Autoencoder (Chen et al., 2016), section 3.2
         | https://arxiv.org/abs/1611.02731
-
-    Arguments:
-        transform: The map f.
 
     Example:
         >>> Inverse(Permutation([2, 0, 1]))(torch.tensor([[30.0, 10.0, 20.0]]))[0]
@@ -131,6 +136,9 @@ class Inverse(Transform):
 class Permutation(Transform):
     """Creates the map y_i = x_{order[i]}; its log-determinant is 0.
 
+    Arguments:
+        order: The index that each output is taken from.
+
     Raises:
         ZooError: if ``order`` is not a permutation of 0, ..., d-1.
 
@@ -138,13 +146,12 @@ class Permutation(Transform):
         | Density Estimation using Real NVP (Dinh et al., 2016)
         | https://arxiv.org/abs/1605.08803
 
-    Arguments:
-        order: The index that each output is taken from.
-
     Example:
         >>> Permutation([2, 0, 1])(torch.tensor([[10.0, 20.0, 30.0]]))[0]
         tensor([[30., 10., 20.]])
     """
+
+    order: Tensor
 
     def __init__(self, order: Sequence[int] | Tensor) -> None:
         super().__init__()

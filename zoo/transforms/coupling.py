@@ -1,44 +1,56 @@
 """Coupling of two halves of an image: one is mapped element by element with parameters computed from the other."""
 
-__all__ = ["Coupling"]
-
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from zoo.errors import ZooError
 from zoo.nets.gated_attention import GatedAttentionNet
-from zoo.transforms.base import Transform
 from zoo.transforms.mixture_logistic import mixture_logit, mixture_logit_inverse
 from zoo.transforms.spline import monotonic_spline
 
-# The maps g, element by element: x (...) and parameters (..., size) of each of the sizes. Both directions give log ∂g/∂x
-# beside the value.
+__all__ = ["Coupling"]
+
+
+class _Map(Protocol):
+    """A map g, element by element: x (...) and parameters (..., size) of each of the sizes.
+
+    Both directions give log ∂g/∂x beside the value.
+    """
+
+    sizes: tuple[int, ...]
+
+    def forward(self, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]: ...
+    def inverse(self, y: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class _Affine:
     """x itself: what remains is the scale and shift that follow every map."""
 
-    sizes = ()
+    sizes: tuple[int, ...] = ()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         return x, torch.zeros_like(x)
 
-    inverse = forward
+    def inverse(self, y: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return y, torch.zeros_like(y)
 
 
 class _MixtureLogistic:
     """logit of the CDF of a mixture of logistics, whose log-scales are at least -7."""
 
     def __init__(self, components: int) -> None:
-        self.sizes = (components, components, components)
+        self.sizes: tuple[int, ...] = (components, components, components)
 
-    def forward(self, x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        logits, means, log_scales = parameters
         return mixture_logit(x, logits, means, log_scales.clamp_min(-7))
 
-    def inverse(self, y: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, y: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        logits, means, log_scales = parameters
         return mixture_logit_inverse(y, logits, means, log_scales.clamp_min(-7))
 
 
@@ -46,21 +58,27 @@ class _Spline:
     """Monotonic rational-quadratic spline on [-5, 5], the identity outside; the spline itself is zuko's."""
 
     def __init__(self, bins: int) -> None:
-        self.sizes = (bins, bins, bins - 1)
+        self.sizes: tuple[int, ...] = (bins, bins, bins - 1)
 
     def forward(self, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return monotonic_spline(*parameters).call_and_ladj(x)
+        widths, heights, derivatives = parameters
+        return monotonic_spline(widths, heights, derivatives).call_and_ladj(x)
 
     def inverse(self, y: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        spline = monotonic_spline(*parameters)
+        widths, heights, derivatives = parameters
+        spline = monotonic_spline(widths, heights, derivatives)
         x = spline.inv(y)
         return x, spline.call_and_ladj(x)[1]
 
 
-MAPS = {"mixture_logistic": _MixtureLogistic, "affine": lambda components: _Affine(), "spline": _Spline}
+MAPS: dict[str, Callable[[int], _Map]] = {
+    "mixture_logistic": _MixtureLogistic,
+    "affine": lambda components: _Affine(),
+    "spline": _Spline,
+}
 
 
-class Coupling(Transform):
+class Coupling(nn.Module):
     r"""Creates the map y = exp(s)·g(x; θ) + t of one half of an image, (s, t, θ) = net(other half, context), s = tanh(raw).
 
     g is the logit of a mixture-of-logistics CDF (Flow++), the identity (RealNVP, Glow) or a spline; the network is the
@@ -71,6 +89,14 @@ class Coupling(Transform):
 
     Shapes: x and y (B, *changed), given (B, *given), context (B, c, H, W) on the pixels of the wider half, log_det (B,).
     Units: nats.
+
+    Arguments:
+        given: (C, H, W) of the half that the parameters are computed from.
+        changed: (C, H, W) of the half that is mapped.
+        kind: ``"mixture_logistic"``, ``"affine"`` or ``"spline"``.
+        components: Components of the mixture, or bins of the spline.
+        network: Options of :class:`zoo.nets.gated_attention.GatedAttentionNet`: ``filters``, ``blocks``,
+            ``context_channels``, ``attention``, ``heads``, ``dropout``.
 
     Raises:
         ZooError: if ``kind`` is none of these, if there are no components, if ``filters`` isn't a multiple of ``heads``, or
@@ -83,14 +109,6 @@ class Coupling(Transform):
         | https://arxiv.org/abs/1605.08803
         | Neural Spline Flows (Durkan et al., 2019)
         | https://arxiv.org/abs/1906.04032
-
-    Arguments:
-        given: (C, H, W) of the half that the parameters are computed from.
-        changed: (C, H, W) of the half that is mapped.
-        kind: ``"mixture_logistic"``, ``"affine"`` or ``"spline"``.
-        components: Components of the mixture, or bins of the spline.
-        network: Options of :class:`zoo.nets.gated_attention.GatedAttentionNet`: ``filters``, ``blocks``,
-            ``context_channels``, ``attention``, ``heads``, ``dropout``.
 
     Example:
         >>> coupling = Coupling((3, 8, 4), (3, 8, 4), components=4, filters=16, blocks=1).eval()
@@ -106,7 +124,7 @@ class Coupling(Transform):
         changed: tuple[int, int, int],
         kind: Literal["mixture_logistic", "affine", "spline"] = "mixture_logistic",
         components: int = 32,
-        **network,
+        **network: Any,
     ) -> None:
         super().__init__()
         if kind not in MAPS:
@@ -128,6 +146,7 @@ class Coupling(Transform):
         return x.permute(0, 2, 3, 1).to(torch.promote_types(x.dtype, torch.float32))  # (B, H, W, C)
 
     def forward(self, x: Tensor, given: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """y (B, *changed) and log|det ∂y/∂x| (B,)."""
         x = self._widened(x)
         log_scale, shift, parameters = self._theta(given, context, x.dtype)
         y, log_derivative = self.map.forward(x, *parameters)
@@ -135,6 +154,7 @@ class Coupling(Transform):
         return y.permute(0, 3, 1, 2), (log_derivative + log_scale).flatten(1).sum(1)
 
     def inverse(self, y: Tensor, given: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (B, *changed) and log|det ∂x/∂y| (B,)."""
         y = self._widened(y)
         log_scale, shift, parameters = self._theta(given, context, y.dtype)
         x, log_derivative = self.map.inverse((y - shift) * torch.exp(-log_scale), *parameters)

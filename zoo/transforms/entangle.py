@@ -1,7 +1,5 @@
 """Entangling map: the factorized prior stays what it was, and every latent mixes all the old ones."""
 
-__all__ = ["Entangle", "dct4"]
-
 import math
 
 import torch
@@ -12,6 +10,8 @@ from torch.special import ndtr, ndtri
 from zoo.errors import ZooError
 from zoo.precision import without_autocast
 from zoo.transforms.base import Transform
+
+__all__ = ["Entangle", "dct4"]
 
 
 def dct4(features: int) -> Tensor:
@@ -47,6 +47,11 @@ class Entangle(Transform):
 
     Shapes: z (..., d), log_det (...). Units: nats.
 
+    Arguments:
+        prior: A distribution over d independent dimensions, such as ``Laplace(torch.zeros(d), torch.ones(d))``, that
+            defines ``cdf`` and ``icdf``; also as ``Independent`` of one.
+        orthogonal: The matrix A, (d, d); the type-IV cosine transform if None.
+
     Raises:
         ZooError: if A is not orthogonal, has a zero, or its size or the prior's is not d.
 
@@ -55,11 +60,6 @@ class Entangle(Transform):
         | 2018), theorem 1
         | https://arxiv.org/abs/1811.12359
 
-    Arguments:
-        prior: A distribution over d independent dimensions, such as ``Laplace(torch.zeros(d), torch.ones(d))``, that
-            defines ``cdf`` and ``icdf``; also as ``Independent`` of one.
-        orthogonal: The matrix A, (d, d); the type-IV cosine transform if None.
-
     Example:
         >>> prior = torch.distributions.Laplace(torch.zeros(5), torch.ones(5))
         >>> z, f = prior.sample((8,)), Entangle(prior)
@@ -67,6 +67,8 @@ class Entangle(Transform):
         >>> torch.allclose(prior.log_prob(z).sum(-1), prior.log_prob(y).sum(-1) + log_det, atol=1e-4)
         True
     """
+
+    orthogonal: Tensor
 
     def __init__(self, prior: Distribution, orthogonal: Tensor | None = None) -> None:
         super().__init__()

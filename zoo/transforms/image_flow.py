@@ -1,8 +1,7 @@
 """Flow++: normalization, pointwise matrix and coupling, again and again, on two halves of an image."""
 
-__all__ = ["ImageFlow"]
-
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 import torch.utils.checkpoint
@@ -11,14 +10,18 @@ from torch.nn.functional import pad
 
 from zoo.errors import ZooError
 from zoo.nets.gated_attention import ContextNet
+from zoo.nets.module_list import module_list
 from zoo.transforms.actnorm import ActNorm
 from zoo.transforms.base import Transform
 from zoo.transforms.coupling import Coupling
 from zoo.transforms.invertible_conv import Invertible1x1Conv
 from zoo.transforms.splits import ChannelSplit, CheckerboardSplit, ColumnSplit, SpaceToDepth, Split
 
+__all__ = ["ImageFlow"]
+
 SPLITS = {"columns": ColumnSplit, "checkerboard": CheckerboardSplit, "channels": ChannelSplit}
 Shape = tuple[int, int, int]
+Norm = Literal["element", "channel"]
 
 
 def _split(shape: Shape, *kinds: str) -> Split:
@@ -34,23 +37,27 @@ def _split(shape: Shape, *kinds: str) -> Split:
 class _Step(nn.Module):
     """ActNorm and pointwise matrix of both halves, then a coupling: the second given the first, or in ``reverse``."""
 
-    def __init__(self, shapes: tuple[Shape, Shape], reverse: bool, norm: str, checkpoint: bool, coupling: dict):
+    def __init__(
+        self, shapes: tuple[Shape, Shape], reverse: bool, norm: Norm, checkpoint: bool, coupling: dict[str, Any]
+    ) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(ActNorm(shape, norm) for shape in shapes)
-        self.pointwises = nn.ModuleList(Invertible1x1Conv(shape[0]) for shape in shapes)
+        self.norms = module_list(ActNorm(shape, norm) for shape in shapes)
+        self.pointwises = module_list(Invertible1x1Conv(shape[0]) for shape in shapes)
         self.given, self.changed = (1, 0) if reverse else (0, 1)
         self.coupling = Coupling(shapes[self.given], shapes[self.changed], **coupling)
         self.checkpoint = checkpoint
 
-    def _couple(self, direction, x: Tensor, given: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _couple(
+        self, direction: Callable[..., tuple[Tensor, Tensor]], x: Tensor, given: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         if self.checkpoint and torch.is_grad_enabled():
             return torch.utils.checkpoint.checkpoint(direction, x, given, context, use_reentrant=False)
         return direction(x, given, context)
 
     def forward(self, halves: list[Tensor], context: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
         halves, log_dets = list(halves), []
-        for i, maps in enumerate(zip(self.norms, self.pointwises, strict=True)):
-            for f in maps:
+        for i, (norm, pointwise) in enumerate(zip(self.norms, self.pointwises, strict=True)):
+            for f in (norm, pointwise):
                 halves[i], log_det = f(halves[i])
                 log_dets.append(log_det)
         x, log_det = self._couple(self.coupling.forward, halves[self.changed], halves[self.given], context)
@@ -61,8 +68,8 @@ class _Step(nn.Module):
         halves = list(halves)
         x, log_det = self._couple(self.coupling.inverse, halves[self.changed], halves[self.given], context)
         halves[self.changed], log_dets = x, [log_det]
-        for i, maps in enumerate(zip(self.pointwises, self.norms, strict=True)):
-            for f in maps:
+        for i, (norm, pointwise) in enumerate(zip(self.norms, self.pointwises, strict=True)):
+            for f in (pointwise, norm):
                 halves[i], log_det = f.inverse(halves[i])
                 log_dets.append(log_det)
         return halves, log_dets
@@ -71,18 +78,21 @@ class _Step(nn.Module):
 class _Section(Transform):
     """The steps on one split, with one network that reads the context for all of them."""
 
-    def __init__(self, split: Split, steps: int, context_channels: int, norm: str, checkpoint: bool, coupling: dict):
+    def __init__(
+        self, split: Split, steps: int, context_channels: int, norm: Norm, checkpoint: bool, coupling: dict[str, Any]
+    ) -> None:
         super().__init__()
-        self.split, self.context = split, None
+        self.split = split
+        self.context: ContextNet | None = None
         features = 32 if context_channels else 0
         if context_channels:
             halves = 1 if isinstance(split, ChannelSplit) else 2
             self.context = ContextNet(halves * context_channels, features, dropout=coupling["dropout"])
         coupling = coupling | {"context_channels": features}
-        self.steps = nn.ModuleList(_Step(split.shapes, k % 2 == 1, norm, checkpoint, coupling) for k in range(steps))
+        self.steps = module_list(_Step(split.shapes, k % 2 == 1, norm, checkpoint, coupling) for k in range(steps))
 
     def _read(self, context: Tensor | None) -> Tensor | None:
-        if self.context is None:
+        if self.context is None or context is None:
             return None
         if isinstance(self.split, ChannelSplit):
             return self.context(context)
@@ -90,17 +100,17 @@ class _Section(Transform):
         return self.context(torch.cat((a, pad(b, (0, a.shape[-1] - b.shape[-1]))), 1))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        halves, total, context = self.split(x), 0, self._read(context)
+        halves, total, context = self.split(x), x.new_zeros(len(x)), self._read(context)
         for step in self.steps:
             halves, log_dets = step(halves, context)
-            total = total + sum(log_dets)
+            total = total + sum(log_dets[1:], log_dets[0])
         return self.split.inverse(*halves), total
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        halves, total, context = self.split(y), 0, self._read(context)
+        halves, total, context = self.split(y), y.new_zeros(len(y)), self._read(context)
         for step in reversed(self.steps):
             halves, log_dets = step.inverse(halves, context)
-            total = total + sum(log_dets)
+            total = total + sum(log_dets[1:], log_dets[0])
         return self.split.inverse(*halves), total
 
 
@@ -123,15 +133,6 @@ class ImageFlow(Transform):
 
     Shapes: x (B, C, H, W), z (B, \*latent_shape), context (B, c, H, W), log_det (B,). Units: nats.
 
-    Raises:
-        ZooError: if an option is none of those named, if ``couplings`` aren't three numbers from 0, if ``filters`` isn't a
-            multiple of ``heads``, if the images are a single number, or if there are context channels and no context is
-            given.
-
-    References:
-        | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019)
-        | https://arxiv.org/abs/1902.00275
-
     Arguments:
         shape: (C, H, W) of the images.
         couplings: The number of steps in each section.
@@ -147,6 +148,15 @@ class ImageFlow(Transform):
         norm: Scale and shift of the ActNorms per ``"element"`` or per ``"channel"``.
         checkpoint: Whether a coupling's activations are computed again in the backward pass, not kept: less memory,
             more time, equal gradients.
+
+    Raises:
+        ZooError: if an option is none of those named, if ``couplings`` aren't three numbers from 0, if ``filters`` isn't a
+            multiple of ``heads``, if the images are a single number, or if there are context channels and no context is
+            given.
+
+    References:
+        | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019)
+        | https://arxiv.org/abs/1902.00275
 
     Example:
         >>> flow = ImageFlow((3, 8, 8), (2, 2, 1), filters=16, blocks=1, components=4).eval()
@@ -172,7 +182,7 @@ class ImageFlow(Transform):
         dropout: float = 0.2,
         split: Literal["columns", "checkerboard"] = "columns",
         context_channels: int = 0,
-        norm: Literal["element", "channel"] = "element",
+        norm: Norm = "element",
         checkpoint: bool = False,
     ) -> None:
         super().__init__()
@@ -181,15 +191,16 @@ class ImageFlow(Transform):
         if len(couplings) != 3 or min(couplings) < 0:
             raise ZooError(f"couplings={tuple(couplings)}: give three numbers of steps, each 0 or more")
         network = {"filters": filters, "blocks": blocks, "attention": attention, "heads": heads, "dropout": dropout}
-        options = {"kind": coupling, "components": components, **network}
+        options: dict[str, Any] = {"kind": coupling, "components": components, **network}
 
-        def section(shape: Shape, steps: int, *splits: str) -> list[_Section]:
+        def section(shape: Shape, steps: int, *splits: str) -> list[Transform]:
             if not steps:
                 return []
             depth = shape[0] // c  # 4 after space to depth, which the context goes through too
             return [_Section(_split(shape, *splits), steps, depth * context_channels, norm, checkpoint, options)]
 
-        c, h, w = shape = tuple(shape)
+        c, h, w = shape
+        shape = (c, h, w)  # a tuple, whatever was given
         before, by_channels, after = couplings
         parts = section(shape, before, split, "columns", "channels")
         if (by_channels or after) and h % 2 == 0 and w % 2 == 0:
@@ -197,7 +208,7 @@ class ImageFlow(Transform):
             shape = (4 * c, h // 2, w // 2)
         parts += section(shape, by_channels, "channels", split, "columns")
         parts += section(shape, after, split, "columns", "channels")
-        self.parts, self.latent_shape, self.context_channels = nn.ModuleList(parts), shape, context_channels
+        self.parts, self.latent_shape, self.context_channels = module_list(parts), shape, context_channels
 
     def _contexts(self, context: Tensor | None) -> list[Tensor | None]:
         """The context in the layout of each part."""
@@ -205,7 +216,7 @@ class ImageFlow(Transform):
             return [None] * len(self.parts)
         if context is None:
             raise ZooError(f"a context of {self.context_channels} channels is needed: give context, (B, c, H, W)")
-        contexts = []
+        contexts: list[Tensor | None] = []
         for part in self.parts:
             contexts.append(context)
             if isinstance(part, SpaceToDepth):
@@ -230,9 +241,14 @@ class ImageFlow(Transform):
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Sets every ActNorm, one after another, from one batch of images; those that are initialized stay as they are."""
         norms = [module for module in self.modules() if isinstance(module, ActNorm)]
-        hooks = [norm.register_forward_pre_hook(lambda norm, inputs: norm.initialize(inputs[0])) for norm in norms]
+        hooks = [norm.register_forward_pre_hook(_initialize) for norm in norms]
         try:
             self(x, context)
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _initialize(norm: ActNorm, inputs: tuple[Tensor]) -> None:
+    """Before the forward pass of an ActNorm: from what it is about to see."""
+    norm.initialize(inputs[0])

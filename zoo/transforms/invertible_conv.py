@@ -1,12 +1,12 @@
 """Invertible 1x1 convolution: every pixel's channels are multiplied by one matrix."""
 
-__all__ = ["Invertible1x1Conv"]
-
 import torch
 from torch import Tensor, nn
 
 from zoo.precision import without_autocast
 from zoo.transforms.base import Transform
+
+__all__ = ["Invertible1x1Conv"]
 
 
 class Invertible1x1Conv(Transform):
@@ -14,15 +14,15 @@ class Invertible1x1Conv(Transform):
 
     Shapes: x (B, C, H, W), log_det (B,). Units: nats.
 
+    Arguments:
+        channels: The number of channels, C.
+        noise: W starts as the identity plus ``noise`` times standard normal numbers.
+
     References:
         | Glow: Generative Flow with Invertible 1x1 Convolutions (Kingma and Dhariwal, 2018), section 3.2
         | https://arxiv.org/abs/1807.03039
         | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019)
         | https://arxiv.org/abs/1902.00275
-
-    Arguments:
-        channels: The number of channels, C.
-        noise: W starts as the identity plus ``noise`` times standard normal numbers.
 
     Example:
         >>> f, x = Invertible1x1Conv(3), torch.randn(8, 3, 4, 4)

@@ -1,12 +1,12 @@
 """The logit of a mixture-of-logistics CDF: its value, its derivative and its inverse, all in log space."""
 
-__all__ = ["mixture_logit", "mixture_logit_inverse"]
-
 import math
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
+
+__all__ = ["mixture_logit", "mixture_logit_inverse"]
 
 
 def mixture_logit(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,5 @@
 """Planar flow: the density is stretched and squeezed along one direction."""
 
-__all__ = ["Planar", "log_slope", "planar", "solve_tanh_residual"]
-
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -9,6 +7,8 @@ from torch.nn.functional import softplus
 from zoo.precision import without_autocast
 from zoo.transforms.amortized import AmortizedParameters
 from zoo.transforms.base import Transform
+
+__all__ = ["Planar", "log_slope", "planar", "solve_tanh_residual"]
 
 
 def log_slope(s: Tensor, slope: Tensor) -> Tensor:
@@ -82,17 +82,17 @@ class Planar(Transform):
 
     Shapes: x (..., d), context (B, c), log_det (...). Units: nats.
 
+    Arguments:
+        features: The number of dimensions, d.
+        context_features: The number of features of the context that gives w, u and b for each example; 0 learns one
+            set for all examples.
+
     Raises:
         ZooError: if there are context features and no context is given.
 
     References:
         | Variational Inference with Normalizing Flows (Rezende and Mohamed, 2015)
         | https://arxiv.org/abs/1505.05770
-
-    Arguments:
-        features: The number of dimensions, d.
-        context_features: The number of features of the context that gives w, u and b for each example; 0 learns one
-            set for all examples.
 
     Example:
         >>> flow, h = Planar(3, context_features=8), torch.randn(32, 8)

@@ -1,7 +1,5 @@
 """Radial flow: the density is stretched and squeezed around one point."""
 
-__all__ = ["Radial", "radial"]
-
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -9,6 +7,8 @@ from torch.nn.functional import softplus
 from zoo.precision import without_autocast
 from zoo.transforms.amortized import AmortizedParameters
 from zoo.transforms.base import Transform
+
+__all__ = ["Radial", "radial"]
 
 
 def _log_det(r: Tensor, alpha: Tensor, gap: Tensor, features: int) -> Tensor:
@@ -46,17 +46,17 @@ class Radial(Transform):
 
     Shapes: x (..., d), context (B, c), log_det (...). Units: nats.
 
+    Arguments:
+        features: The number of dimensions, d.
+        context_features: The number of features of the context that gives z₀, α' and β' for each example; 0 learns one
+            set for all examples.
+
     Raises:
         ZooError: if there are context features and no context is given.
 
     References:
         | Variational Inference with Normalizing Flows (Rezende and Mohamed, 2015)
         | https://arxiv.org/abs/1505.05770
-
-    Arguments:
-        features: The number of dimensions, d.
-        context_features: The number of features of the context that gives z₀, α' and β' for each example; 0 learns one
-            set for all examples.
 
     Example:
         >>> flow, h = Radial(3, context_features=8), torch.randn(32, 8)

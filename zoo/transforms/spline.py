@@ -1,16 +1,24 @@
 """Neural spline autoregressive flow: each dimension is mapped by a monotonic spline."""
 
-__all__ = ["SplineAutoregressive"]
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from torch import Tensor
 
+from zoo.nets.made import MADEOptions
 from zoo.transforms.autoregressive import Autoregressive
+
+if TYPE_CHECKING:
+    from zuko.transforms import MonotonicRQSTransform
+
+__all__ = ["SplineAutoregressive"]
 
 
 # The knots are cumsum(softmax(g(w))), whose gradient torch 2.13 compiles to wrong numbers on the CPU.
 @torch.compiler.disable
-def monotonic_spline(widths: Tensor, heights: Tensor, derivatives: Tensor, bound: float = 5.0):
+def monotonic_spline(
+    widths: Tensor, heights: Tensor, derivatives: Tensor, bound: float = 5.0
+) -> "MonotonicRQSTransform":
     """zuko's monotonic rational-quadratic splines from their unconstrained parameters, (..., K), (..., K), (..., K - 1)."""
     from zuko.transforms import MonotonicRQSTransform
 
@@ -25,6 +33,13 @@ class SplineAutoregressive(Autoregressive):
 
     Shapes: x (..., d), context (B, c), log_det (...). Units: nats.
 
+    Arguments:
+        features: The number of dimensions, d.
+        context_features: The number of features of the context; 0 for none.
+        bins: The number of bins.
+        bound: The bound of the interval that is mapped.
+        options: Those of :class:`zoo.nets.made.MADE`: ``hidden``, ``order``, ``activation``.
+
     Raises:
         ImportError: if zuko is not installed.
         ZooError: if ``order`` is not a permutation, or if there are context features and no context is given.
@@ -32,13 +47,6 @@ class SplineAutoregressive(Autoregressive):
     References:
         | Neural Spline Flows (Durkan et al., 2019)
         | https://arxiv.org/abs/1906.04032
-
-    Arguments:
-        features: The number of dimensions, d.
-        context_features: The number of features of the context; 0 for none.
-        bins: The number of bins.
-        bound: The bound of the interval that is mapped.
-        kwargs: Those of :class:`zoo.nets.made.MADE`: ``hidden``, ``order``, ``activation``.
 
     Example:
         >>> import torch
@@ -48,12 +56,20 @@ class SplineAutoregressive(Autoregressive):
         True
     """
 
-    def __init__(self, features: int, context_features: int = 0, bins: int = 8, bound: float = 5.0, **kwargs) -> None:
-        super().__init__(features, context_features, outputs=3 * bins - 1, **kwargs)
+    def __init__(
+        self,
+        features: int,
+        context_features: int = 0,
+        bins: int = 8,
+        bound: float = 5.0,
+        **options: Unpack[MADEOptions],
+    ) -> None:
+        super().__init__(features, context_features, outputs=3 * bins - 1, **options)
         self.sizes, self.bound = [bins, bins, bins - 1], bound
 
-    def _spline(self, parameters: Tensor):
-        return monotonic_spline(*parameters.split(self.sizes, dim=-1), bound=self.bound)
+    def _spline(self, parameters: Tensor) -> "MonotonicRQSTransform":
+        widths, heights, derivatives = parameters.split(self.sizes, dim=-1)
+        return monotonic_spline(widths, heights, derivatives, bound=self.bound)
 
     def univariate(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         return self._spline(parameters).call_and_ladj(x)

@@ -1,13 +1,13 @@
 """Images into two halves and back, and space into depth: the layouts that couplings work on."""
 
-__all__ = ["ChannelSplit", "CheckerboardSplit", "ColumnSplit", "SpaceToDepth", "Split"]
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from zoo.errors import ZooError
 from zoo.transforms.base import Transform
+
+__all__ = ["ChannelSplit", "CheckerboardSplit", "ColumnSplit", "SpaceToDepth", "Split"]
 
 Shape = tuple[int, int, int]
 
@@ -27,9 +27,11 @@ class Split(nn.Module):
         self.shape, self.shapes = tuple(shape), halves
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The two halves, (B, C, H, W) -> (B, *shapes[0]), (B, *shapes[1])."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x) -> (a, b)")
 
     def inverse(self, a: Tensor, b: Tensor) -> Tensor:
+        """The image of two halves."""
         raise NotImplementedError(f"{type(self).__name__} must define inverse(a, b) -> x")
 
 
@@ -38,15 +40,15 @@ class ColumnSplit(Split):
 
     Of an odd number of columns, the first half has one more.
 
+    Arguments:
+        shape: (C, H, W) of the images.
+
     Raises:
         ZooError: if there is only one column.
 
     References:
         | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019), the published code
         | https://arxiv.org/abs/1902.00275
-
-    Arguments:
-        shape: (C, H, W) of the images.
 
     Example:
         >>> ColumnSplit((1, 1, 5))(torch.arange(5).view(1, 1, 1, 5))
@@ -72,15 +74,15 @@ class CheckerboardSplit(Split):
 
     A half of H x W pixels is H x W/2 where W is even, otherwise H/2 x W.
 
+    Arguments:
+        shape: (C, H, W) of the images.
+
     Raises:
         ZooError: if both sides are odd.
 
     References:
         | Density Estimation using Real NVP (Dinh et al., 2016), section 3.4
         | https://arxiv.org/abs/1605.08803
-
-    Arguments:
-        shape: (C, H, W) of the images.
 
     Example:
         >>> a, b = CheckerboardSplit((1, 2, 4))(torch.arange(8).view(1, 1, 2, 4))
@@ -89,6 +91,8 @@ class CheckerboardSplit(Split):
                   [5, 7]]]]), tensor([[[[1, 3],
                   [4, 6]]]]))
     """
+
+    odd: Tensor
 
     def __init__(self, shape: Shape) -> None:
         c, h, w = shape
@@ -117,15 +121,15 @@ class CheckerboardSplit(Split):
 class ChannelSplit(Split):
     """Creates the split into the first half of the channels and the rest; of an odd number the first half has one more.
 
+    Arguments:
+        shape: (C, H, W) of the images.
+
     Raises:
         ZooError: if there is only one channel.
 
     References:
         | Density Estimation using Real NVP (Dinh et al., 2016), section 3.4
         | https://arxiv.org/abs/1605.08803
-
-    Arguments:
-        shape: (C, H, W) of the images.
 
     Example:
         >>> ChannelSplit((3, 8, 8)).shapes

@@ -1,6 +1,6 @@
 """Sylvester flow: a planar flow of many directions at once."""
 
-__all__ = ["Sylvester", "orthogonalize", "reflect"]
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from zoo.precision import without_autocast
 from zoo.transforms.amortized import AmortizedParameters
 from zoo.transforms.base import Transform
 from zoo.transforms.planar import log_slope, solve_tanh_residual
+
+__all__ = ["Sylvester", "orthogonalize", "reflect"]
 
 
 class _Polar(torch.autograd.Function):
@@ -25,11 +27,11 @@ class _Polar(torch.autograd.Function):
         return q
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(output, output.mT @ inputs[0])
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         # da = dq p + q dp with qᵀdq =: Ω antisymmetric and dp symmetric, so Ωp + pΩ = qᵀda - daᵀq, which the
         # eigenvectors of p solve; what of dq is orthogonal to q is the same part of da p⁻¹. Below, the adjoint.
         q, p = ctx.saved_tensors
@@ -93,14 +95,6 @@ class Sylvester(Transform):
 
     Shapes: x (..., d), context (B, c), log_det (...). Units: nats.
 
-    Raises:
-        ZooError: if ``kind`` is none of these, if ``directions`` is not in 1, ..., d, or if there are context
-            features and no context is given.
-
-    References:
-        | Sylvester Normalizing Flows for Variational Inference (van den Berg et al., 2018)
-        | https://arxiv.org/abs/1803.05649
-
     Arguments:
         features: The number of dimensions, d.
         context_features: The number of features of the context that gives Q, R₁, R₂ and b for each example; 0 learns
@@ -109,6 +103,14 @@ class Sylvester(Transform):
         directions: The number of columns M of the orthogonal kind; d if None.
         reflections: The number of reflections of the Householder kind.
         reverse: Whether Q of the triangular kind is the reversal: True in every second step of a flow.
+
+    Raises:
+        ZooError: if ``kind`` is none of these, if ``directions`` is not in 1, ..., d, or if there are context
+            features and no context is given.
+
+    References:
+        | Sylvester Normalizing Flows for Variational Inference (van den Berg et al., 2018)
+        | https://arxiv.org/abs/1803.05649
 
     Example:
         >>> flow, h = Sylvester(5, context_features=8, directions=3), torch.randn(32, 8)
