@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -12,19 +12,20 @@ from callbacks.gallery import keep_picture
 from zoo.errors import ZooError
 from zoo.evaluation.disentanglement import (
     ALL_SCORES,
-    RENDERED_SCORES,
     DisentanglementResult,
     Sizes,
     cached_encoder,
     can_render,
+    encoder_of,
     evaluate_disentanglement,
     pick,
+    require_rendering,
+    unscorable,
 )
 from zoo.metrics.disentanglement.factor_sampling import seeded
 from zoo.metrics.disentanglement.points import PointsMetric
 from zoo.metrics.disentanglement.scores import select
-from zoo.models.base import Autoencodes, GenerativeModule
-from zoo.plots import heat_map
+from zoo.models.base import GenerativeModule
 from zoo.spec import Batch
 
 __all__ = ["DisentanglementScores"]
@@ -96,20 +97,14 @@ class DisentanglementScores(Callback):
 
     def setup(self, trainer: Trainer, pl_module: GenerativeModule, stage: str) -> None:
         """Refuse what can't be scored, before training starts."""
-        name, reason = f"{type(self).__name__}:", None
-        if not isinstance(pl_module, Autoencodes):
-            reason = f"{type(pl_module).__name__} has no encode(x) whose codes could be scored"
-        elif not pl_module.spec.factor_names:
-            reason = f"{pl_module.spec.name} has no ground-truth factors"
+        reason = unscorable(pl_module)
         self._idle = reason is not None and self.where_possible
         if self._idle:
             return
         if reason is not None:
-            raise ZooError(f"{name} {reason}; leave it out, or set where_possible: true.")
+            raise ZooError(f"{type(self).__name__}: {reason}; leave it out, or set where_possible: true.")
+        require_rendering(self.scores, trainer.datamodule, pl_module.spec.name)
         self._renders = can_render(trainer.datamodule)
-        votes = [score for score in self.scores if score in RENDERED_SCORES]
-        if votes and not self._renders:
-            raise ZooError(f"{name} {pl_module.spec.name} can't render chosen factors, as {', '.join(votes)} need it.")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: GenerativeModule) -> None:
         """Whether it is time."""
@@ -156,17 +151,15 @@ class DisentanglementScores(Callback):
     def _evaluate(
         self, trainer: Trainer, model: GenerativeModule, held_out: tuple[Tensor, Tensor] | None
     ) -> DisentanglementResult:
-        table = None
+        encoder = None
         if held_out is None:
-            table = cached_encoder(lambda x: model.encode(x.to(model.device)), trainer.datamodule, model.device)
-        return evaluate_disentanglement(self.scores, self.sizes, table, held_out, self.seed)
+            encoder = cached_encoder(encoder_of(model), trainer.datamodule, model.device)
+        return evaluate_disentanglement(self.scores, self.sizes, encoder, held_out, self.seed)
 
-    def _draw(self, trainer: Trainer, model: LightningModule, result: DisentanglementResult) -> None:
-        if not self.heat_maps:
-            return
-        codes = [f"z{d}" for d in range(result.points.codes.shape[1])]
-        for kind, (matrix, title) in result.matrices.items():
-            keep_picture(trainer, kind, heat_map(matrix, codes, model.spec.factor_names, title))
+    def _draw(self, trainer: Trainer, model: GenerativeModule, result: DisentanglementResult) -> None:
+        if self.heat_maps:
+            for name, image in result.heat_maps(model.spec.factor_names).items():
+                keep_picture(trainer, name, image)
 
 
 class _HeldOut(PointsMetric):

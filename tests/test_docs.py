@@ -1,6 +1,5 @@
 """The pages of docs/: their Python runs, their commands do too, and what they name is there."""
 
-import ast
 import doctest
 import pkgutil
 import re
@@ -125,37 +124,3 @@ def test_pages_are_complete():
     data, index = ((DOCS / name).read_text() for name in ("data.md", "index.md"))
     assert [name for name in registry.DATA if f"[`{name}`](#" not in data] == [], "docs/data.md lacks these"
     assert [page.name for page in PAGES if page.stem != "index" and f"]({page.name})" not in index] == []
-
-
-def imports(path: Path) -> set[str]:
-    """The modules that a file imports, at its head or later."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
-    named = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
-    return named | {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-
-
-BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.lightning")
-
-
-@pytest.mark.parametrize(
-    ("room", "allowed"),
-    [
-        ("zoo/nets", ("zoo.nets", *BASE)),
-        ("zoo/transforms", ("zoo.transforms", "zoo.nets", *BASE)),
-        ("zoo/distributions", ("zoo.distributions", "zoo.transforms", "zoo.nets", *BASE)),
-        ("datamodules", ("datamodules", "zoo.spec", "zoo.errors", "zoo.runs.files")),
-        ("callbacks", ("callbacks", "zoo.models.base", "zoo.plots", "zoo.metrics", "zoo.evaluation", *BASE)),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_imports_run_one_way(room, allowed):
-    """What docs/map.md says of who knows whom."""
-    for path in (REPOSITORY / room).glob("*.py"):
-        ours = {name for name in imports(path) if name.partition(".")[0] in ("zoo", "datamodules", "callbacks")}
-        assert all(name.startswith(allowed) for name in ours), path
-
-
-def test_models_know_no_data_callbacks_or_command_line():
-    for path in (REPOSITORY / "zoo" / "models").glob("*.py"):
-        others = ("datamodules", "callbacks", "zoo.cli", "zoo.cli.fit")
-        assert not {name for name in imports(path) if name.startswith(others)}, path

@@ -69,16 +69,16 @@ def _fit(argv: list[str]) -> None:
 
 def _sample(argv: list[str]) -> None:
     options = sample_options(argv)
-    from zoo.evaluation.samples import sample
+    from zoo.cli.sample import sample
 
-    sample(options)
+    sample(**vars(options))
 
 
 def _evaluate(argv: list[str]) -> None:
-    options = evaluate_options(argv)
-    from zoo.evaluation.evaluate import evaluate
+    options, data_options = evaluate_options(argv)
+    from zoo.cli.evaluate import evaluate
 
-    evaluate(*options)
+    evaluate(data_options=data_options, **vars(options))
 
 
 def _require_own_packages() -> None:

@@ -62,7 +62,7 @@ def evaluate_options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     repeats = "draws of points and votes; the scores' spread over them is given (default 1)"
     parser.add_argument("--repeats", type=int, default=1, metavar="R", help=repeats)
     kinds = "codes to score: encode(x) (mean, the default), draws from q(z|x) (sampled), or both"
-    parser.add_argument("--representation", choices=("mean", "sampled", "both"), help=kinds)
+    parser.add_argument("--representation", choices=("mean", "sampled", "both"), default="mean", help=kinds)
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="0 (default): CPU; 1: one GPU")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file (default: evaluation.json in the run folder)")
     options, rest = parser.parse_known_args(argv)

@@ -1,33 +1,44 @@
 """Every score of an encoder on data with known factors: points and votes drawn, scored, and what is undefined said."""
 
-__all__ = [
-    "ALL_SCORES",
-    "RENDERED_SCORES",
-    "DisentanglementResult",
-    "Sizes",
-    "cached_encoder",
-    "can_render",
-    "evaluate_disentanglement",
-    "pick",
-]
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.beta_vae_score import beta_vae_score
-from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, FactorData, draw_codes
+from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, draw_codes
 from zoo.metrics.disentanglement.factor_vae_score import factor_vae_score
 from zoo.metrics.disentanglement.scores import GROUPS, SCORES, PointScores
+from zoo.models.base import Autoencodes, GenerativeModule, HasPosterior
+from zoo.plots import heat_map
 
-RENDERED_SCORES = {"beta_vae_score": beta_vae_score, "factor_vae_score": factor_vae_score}
+__all__ = [
+    "ALL_SCORES",
+    "RENDERED_SCORES",
+    "DisentanglementResult",
+    "Representation",
+    "Sizes",
+    "cached_encoder",
+    "can_render",
+    "encoder_of",
+    "evaluate_disentanglement",
+    "pick",
+    "require_rendering",
+    "unscorable",
+]
+
+RENDERED_SCORES: dict[str, Callable[..., dict[str, float]]] = {
+    "beta_vae_score": beta_vae_score,
+    "factor_vae_score": factor_vae_score,
+}
 ALL_SCORES = (*SCORES, *RENDERED_SCORES)
+Representation = Literal["mean", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -71,29 +82,59 @@ class DisentanglementResult(NamedTuple):
             matrices["importance"] = (self.points.importance, "importance in DCI")
         return matrices
 
+    def heat_maps(self, factor_names: Sequence[str], note: str = "") -> dict[str, Image.Image]:
+        """The matrices as pictures, by name; ``note`` follows their titles."""
+        codes = [f"z{d}" for d in range(self.points.codes.shape[1])]
+        return {
+            name: heat_map(matrix, codes, factor_names, title + note) for name, (matrix, title) in self.matrices.items()
+        }
+
+
+def unscorable(model: GenerativeModule) -> str | None:
+    """Why codes of a model can't be scored; None where they can."""
+    if not isinstance(model, Autoencodes):
+        return f"{type(model).__name__} has no encode(x)"
+    if not model.spec.factor_names:
+        return f"{model.spec.name} has no ground-truth factors"
+    return None
+
 
 def can_render(data: Any) -> bool:
     """Whether data render an observation of any factors (:class:`~zoo.metrics.FactorData`), as votes need it."""
-
     return all(hasattr(data, name) for name in ("render", "factor_sizes"))
 
 
-def cached_encoder(encode: Callable[[Any], Any], data: FactorData, device: torch.device, **options: Any) -> CachedEncoder:
-    """A :class:`~zoo.metrics.CachedEncoder` whose batches suit the device: small ones stay in the cache of a CPU."""
+def require_rendering(scores: Sequence[str], data: Any, name: str) -> None:
+    """ZooError where data called ``name`` can't render what one of the scores needs."""
+    votes = [score for score in scores if score in RENDERED_SCORES]
+    if votes and not can_render(data):
+        raise ZooError(f"{name} can't render chosen factors, as {', '.join(votes)} need it.")
 
+
+def encoder_of(model: GenerativeModule, representation: Representation = "mean") -> Callable[[Tensor], Tensor]:
+    """The map from observations to codes (B, d): ``encode(x)``, or draws from q(z|x)."""
+    if representation == "mean" and isinstance(model, Autoencodes):
+        return lambda x: model.encode(x.to(model.device))
+    if representation == "sampled" and isinstance(model, HasPosterior):
+        return lambda x: model.q(x.to(model.device)).rsample_and_log_prob()[0]
+    lacking = "encode(x)" if representation == "mean" else "q(x) to sample from"
+    raise ZooError(f"{representation} representation: {type(model).__name__} has no {lacking}.")
+
+
+def cached_encoder(encode: Callable[[Any], Any], data: Any, device: torch.device, **options: Any) -> CachedEncoder:
+    """A :class:`~zoo.metrics.CachedEncoder` whose batches suit the device: small ones stay in the cache of a CPU."""
     return CachedEncoder(encode, data, encode_batch=64 if device.type == "cpu" else 1024, **options)
 
 
 def pick(examples: int, batches: float, wanted: int, generator: torch.Generator) -> Tensor:
     """The examples of one batch to take at random, so that all batches together give those wanted where they can."""
-
     return torch.randperm(examples, generator=generator)[: math.ceil(wanted / min(batches, wanted))]
 
 
 def evaluate_disentanglement(
     names: Sequence[str],
     sizes: Sizes,
-    table: CachedEncoder | None = None,
+    encoder: CachedEncoder | None = None,
     held_out: tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -106,34 +147,38 @@ def evaluate_disentanglement(
     Arguments:
         names: The scores, among ``ALL_SCORES``.
         sizes: How much to compute them from.
-        table: The codes of any factors, for data that render.
+        encoder: The codes of any factors, for data that render.
         held_out: Codes :math:`(N, D)` and factors :math:`(N, K)` for data that do not; they have no scores of votes.
         seed: The seed of all that is drawn. Torch's own random state stays as it is.
         progress: Whether to show progress bars.
 
+    Returns:
+        The scores, the reasons for those that are not defined, and the points.
+
     Raises:
         ZooError: If no points can be drawn, since a code is not finite or there are no examples.
     """
-
     bar = tqdm(names, "encoding", unit=" scores", disable=not progress)
     wanted = sizes.points + sizes.test_points
-    if table is not None:
-        codes, factors = draw_codes(table, table.data, wanted, seed)
-    else:
+    if encoder is not None:
+        codes, factors = draw_codes(encoder, encoder.data, wanted, seed)
+    elif held_out is not None:
         codes, factors = held_out
         order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(seed))[:wanted].to(codes.device)
         codes, factors = codes[order], factors[order]
+    else:
+        raise ZooError("an encoder of data that render, or held-out codes and factors, are needed")
     train = min(sizes.points, round(len(codes) * sizes.points / wanted))
     points = PointScores(codes[:train], factors[:train], codes[train:], factors[train:], seed=seed)
     scores, undefined = {}, {}
     for name in bar:
         bar.set_description(name)
         try:
-            if name in RENDERED_SCORES:
+            if encoder is not None and name in RENDERED_SCORES:
                 sampling = {"num_train": sizes.num_train, "num_eval": sizes.num_eval, "batch_size": sizes.batch_size}
                 if name == "factor_vae_score":
                     sampling["variance_points"] = sizes.points
-                found = RENDERED_SCORES[name](table, table.data, seed=seed, progress=progress, **sampling)
+                found = RENDERED_SCORES[name](encoder, encoder.data, seed=seed, progress=progress, **sampling)
                 scores[name] = found["eval_accuracy"]
             else:
                 scores[name] = points.compute(name)

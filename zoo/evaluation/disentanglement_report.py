@@ -1,12 +1,12 @@
-"""Disentanglement scores of a checkpoint as ``zoo.evaluate`` prints, stores and draws them."""
+"""Disentanglement scores of a model over several draws of points: as lines of a table, JSON, and pictures."""
 
-import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -17,16 +17,20 @@ from zoo.evaluation.disentanglement import (
     ALL_SCORES,
     RENDERED_SCORES,
     DisentanglementResult,
+    Representation,
     Sizes,
     cached_encoder,
     can_render,
+    encoder_of,
     evaluate_disentanglement,
     pick,
+    require_rendering,
+    unscorable,
 )
+from zoo.evaluation.inference import inference
 from zoo.metrics.disentanglement.factor_sampling import seeded
-from zoo.metrics.disentanglement.scores import NEED_TEST_POINTS, select
-from zoo.models.base import Autoencodes, GenerativeModule, HasPosterior
-from zoo.plots import heat_map
+from zoo.metrics.disentanglement.scores import NEED_TEST_POINTS, SCORES, select
+from zoo.models.base import GenerativeModule, HasPosterior
 
 __all__ = ["DisentanglementReport", "disentanglement_report", "requested_scores"]
 
@@ -40,13 +44,15 @@ class DisentanglementReport:
         rendered: Whether points were rendered; else they are test examples.
         sizes: How much was asked for.
         draws: What was found in each draw.
+        factor_names: The names of the factors.
         seconds: The time that it took.
     """
 
-    representation: str
+    representation: Representation
     rendered: bool
     sizes: Sizes
     draws: list[DisentanglementResult]
+    factor_names: tuple[str, ...]
     seconds: float
 
     @property
@@ -68,7 +74,7 @@ class DisentanglementReport:
         suffix = "" if self.representation == "mean" else f"_{self.representation}"
         return {f"test/{name}{suffix}": statistics.fmean(values) for name, values in self.scores.items()}
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """What JSON stores: means, spreads, every draw, and what they are made of."""
         return {
             "representation": self.representation,
@@ -94,14 +100,16 @@ class DisentanglementReport:
         for name, reason in self.undefined.items():
             yield f"  {name:<{width}}  undefined: {reason.splitlines()[0]}"
 
-    def draw(self, names: tuple[str, ...], folder: Path) -> list[Path]:
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def draw(self, folder: str | Path) -> list[Path]:
         """Write the matrices of codes and factors of the first draw as pictures, and return where they are."""
-        first = self.draws[0]
-        folder.mkdir(parents=True, exist_ok=True)
-        codes, paths = [f"z{d}" for d in range(first.points.codes.shape[1])], []
-        for kind, (matrix, title) in first.matrices.items():
-            paths.append(folder / f"evaluation_{kind}_{self.representation}.png")
-            heat_map(matrix, codes, names, f"{title} ({self.representation} codes)").save(paths[-1])
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, image in self.draws[0].heat_maps(self.factor_names, f" ({self.representation} codes)").items():
+            paths.append(Path(folder) / f"evaluation_{name}_{self.representation}.png")
+            image.save(paths[-1])
         return paths
 
     @property
@@ -120,73 +128,87 @@ class DisentanglementReport:
 
 
 def requested_scores(
-    model: GenerativeModule, data: LightningDataModule, options: argparse.Namespace
-) -> dict[str, list[str]]:
-    """The scores to compute of each representation (:func:`zoo.cli.options.evaluate_options`); none where none are possible.
+    model: GenerativeModule,
+    data: LightningDataModule,
+    scores: str | Sequence[str] | None = None,
+    representation: Literal["mean", "sampled", "both"] = "mean",
+) -> dict[Representation, list[str]]:
+    """The scores to compute of each representation; none where none are possible and none were asked for by name.
 
-    Raises: ZooError for what was asked for by name and is no score or not possible here.
+    Arguments: those of :func:`zoo.evaluation.evaluate`.
+
+    Raises:
+        ZooError: For what was asked for and is no score, or not possible here.
     """
-    chosen = [word for word in (options.scores or "all").split(",") if word]
-    if chosen == ["none"]:
+    if representation not in ("mean", "sampled", "both"):
+        raise ZooError(f"representation {representation!r}: mean, sampled or both is accepted")
+    chosen = [name for name in scores.split(",") if name] if isinstance(scores, str) else scores
+    if chosen is not None and list(chosen) in ([], ["none"]):
         return {}
-    if (reason := _impossible(model)) is not None:
-        if options.scores or options.representation:
+    if (reason := unscorable(model)) is not None:
+        if chosen is not None or representation != "mean":
             raise ZooError(f"disentanglement scores: {reason}; leave --scores and --representation out.")
         return {}
-    try:
-        names = select(None if chosen == ["all"] else chosen, ALL_SCORES)
-    except ZooError as error:
-        raise ZooError(f"--scores: {error}") from None
-    if not can_render(data):
-        votes = [name for name in names if name in RENDERED_SCORES]
-        if votes and chosen != ["all"]:
-            raise ZooError(f"--scores: {model.spec.name} can't render chosen factors, as {', '.join(votes)} need it.")
+    everything = chosen is None or list(chosen) == ["all"]
+    names = select(None if everything else chosen, ALL_SCORES)
+    if everything and not can_render(data):
         names = [name for name in names if name not in RENDERED_SCORES]
-    kinds = {None: ("mean",), "both": ("mean", "sampled")}.get(options.representation, (options.representation,))
-    if "sampled" in kinds and not isinstance(model, HasPosterior):
-        raise ZooError(f"--representation {options.representation}: {type(model).__name__} has no q(x) to sample from.")
+    require_rendering(names, data, model.spec.name)
+    if representation != "mean" and not isinstance(model, HasPosterior):
+        raise ZooError(f"--representation {representation}: {type(model).__name__} has no q(x) to sample from.")
+    kinds: tuple[Representation, ...] = ("mean", "sampled") if representation == "both" else (representation,)
     return dict.fromkeys(kinds, names)
 
 
-def _impossible(model: GenerativeModule) -> str | None:
-    if not isinstance(model, Autoencodes):
-        return f"{type(model).__name__} has no encode(x)"
-    if not model.spec.factor_names:
-        return f"{model.spec.name} has no ground-truth factors"
-    return None
-
-
-@torch.inference_mode()
 def disentanglement_report(
-    representation: str,
-    names: list[str],
     model: GenerativeModule,
     data: LightningDataModule,
-    options: argparse.Namespace,
+    names: Sequence[str] = SCORES,
+    *,
+    representation: Representation = "mean",
+    sizes: Sizes = Sizes(),  # noqa: B008 (frozen)
+    repeats: int = 1,
+    seed: int = 0,
+    progress: bool = True,
 ) -> DisentanglementReport:
-    """Compute those scores of one representation, with progress bars, in the sizes and repeats of the options."""
+    """Computes disentanglement scores of a model on data with known factors.
+
+    Arguments:
+        model: A model that encodes.
+        data: Data with factors: points are rendered where the data render, else they are test examples.
+        names: The scores.
+        representation: The codes to score.
+        sizes: How much to compute them from.
+        repeats: Draws of points and votes; the second one has the seed ``seed + 1``, and so on.
+        seed: The seed of the first draw.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The scores of every draw.
+
+    Raises:
+        ZooError: If the model has no such codes, or no points can be drawn.
+    """
     start = time.perf_counter()
-    sizes = Sizes(options.points, options.points // 2, options.num_train, options.num_train // 2)
-    model.eval()
-
-    def encode(x: Tensor) -> Tensor:
-        x = x.to(model.device)
-        return model.encode(x) if representation == "mean" else model.q(x).rsample_and_log_prob()[0]
-
-    table = held_out = None
-    if can_render(data):
-        table = cached_encoder(encode, data, model.device, cache_codes=None if representation == "mean" else False)
-    else:
-        held_out = _held_out(encode, data, options.repeats * (sizes.points + sizes.test_points), options.seed)
-    seeds = range(options.seed, options.seed + options.repeats)
-    try:
-        draws = [evaluate_disentanglement(names, sizes, table, held_out, seed, progress=True) for seed in seeds]
-    except ZooError as error:
-        raise ZooError(f"disentanglement scores: {error}. --scores none leaves them out.") from None
-    return DisentanglementReport(representation, table is not None, sizes, draws, time.perf_counter() - start)
+    encode = encoder_of(model, representation)
+    encoder = held_out = None
+    with inference(model, seed):
+        if can_render(data):
+            encoder = cached_encoder(encode, data, model.device, cache_codes=None if representation == "mean" else False)
+        else:
+            held_out = _held_out(encode, data, repeats * (sizes.points + sizes.test_points), seed)
+        seeds = range(seed, seed + repeats)
+        try:
+            draws = [evaluate_disentanglement(names, sizes, encoder, held_out, each, progress) for each in seeds]
+        except ZooError as error:
+            raise ZooError(f"disentanglement scores: {error}. --scores none leaves them out.") from None
+    seconds = time.perf_counter() - start
+    return DisentanglementReport(representation, encoder is not None, sizes, draws, model.spec.factor_names, seconds)
 
 
-def _held_out(encode: Callable, data: LightningDataModule, wanted: int, seed: int) -> tuple[Tensor, Tensor]:
+def _held_out(
+    encode: Callable[[Tensor], Tensor], data: LightningDataModule, wanted: int, seed: int
+) -> tuple[Tensor, Tensor]:
     """Codes and factors of so many test examples, from all over the split, or of all."""
     loader, codes, factors = data.test_dataloader(), [], []
     with seeded(seed) as generator:

@@ -1,33 +1,73 @@
-"""Samples from a checkpoint, as a picture or as an array."""
+"""Samples of a model, and files of them: a picture or an array."""
 
-import argparse
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.evaluation.inference import inference
+from zoo.models.base import GenerativeModule
 from zoo.plots import picture
-from zoo.runs.checkpoints import load
+from zoo.spec import DataSpec
 
-__all__ = ["sample"]
-
-_PER_CALL = 256  # samples made at once, so that memory does not grow with --n
+__all__ = ["sample", "save_samples"]
 
 
-def sample(options: argparse.Namespace) -> None:
-    """Write the samples that ``python -m zoo.sample`` was asked for (:func:`zoo.cli.options.sample_options`)."""
-    try:
-        torch.empty(0, device=options.device)
-    except (RuntimeError, AssertionError) as error:
-        raise ZooError(f"--device {options.device}: not a device of this machine (cpu, cuda, mps).") from error
+def sample(model: GenerativeModule, n: int = 64, *, seed: int = 0, batch_size: int = 256) -> Tensor:
+    """Draws n examples from a model in evaluation mode, on the model's device and with random numbers of their own.
 
-    model = load(options.ckpt, map_location=options.device)
-    torch.manual_seed(options.seed)
-    with torch.inference_mode():
-        x = torch.cat([model.sample(min(_PER_CALL, options.n - i)).cpu() for i in range(0, options.n, _PER_CALL)])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    if options.out.suffix == ".png":
-        picture(x, model.spec).save(options.out)
+    Arguments:
+        model: The model.
+        n: How many.
+        seed: The seed; the same one gives the same samples.
+        batch_size: How many are made at once, so that memory does not grow with ``n``.
+
+    Returns:
+        The samples in data space, (n, *shape), on the CPU.
+
+    Raises:
+        ZooError: If ``n`` or ``batch_size`` is below 1.
+
+    Example:
+        >>> from zoo.models import GAN
+        >>> sample(GAN(DataSpec("ring", (2,))), 5).shape
+        torch.Size([5, 2])
+    """
+    for name, value in (("n", n), ("batch_size", batch_size)):
+        if value < 1:
+            raise ZooError(f"{name} {value}: 1 or more is needed")
+    with inference(model, seed):
+        return torch.cat([model.sample(min(batch_size, n - i)).cpu() for i in range(0, n, batch_size)])
+
+
+def save_samples(x: Tensor, spec: DataSpec, path: str | Path) -> Path:
+    """Writes samples as what the name of the file asks for; folders that are missing are made.
+
+    Arguments:
+        x: The samples, (n, *shape).
+        spec: What they are.
+        path: ``.png`` for a grid of images or a plot of vectors, ``.npz`` for the array ``x``.
+
+    Returns:
+        The path.
+
+    Raises:
+        ZooError: If the name ends in something else.
+
+    Example:
+        >>> import tempfile
+        >>> path = save_samples(torch.zeros(5, 2), DataSpec("ring", (2,)), Path(tempfile.mkdtemp()) / "x.npz")
+        >>> np.load(path)["x"].shape
+        (5, 2)
+    """
+    path = Path(path)
+    if path.suffix not in (".png", ".npz"):
+        raise ZooError(f"{path}: the name must end in .png or .npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        picture(x, spec).save(path)
     else:
-        np.savez_compressed(options.out, x=x.numpy())
-    print(f"{options.n} samples of {type(model).__name__} trained on {model.spec.name}: {options.out}")
+        np.savez_compressed(path, x=x.cpu().numpy())
+    return path

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from zoo.errors import ZooError
-from zoo.runs.files import WriteError, write_atomically
+from zoo.files import WriteError, write_atomically
 
 LIMITED = """
 import resource, signal, sys
@@ -21,7 +21,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 ENDLESS = """
 import sys
-from zoo.runs.files import write_atomically
+from zoo.files import write_atomically
 number = 0
 while True:
     with write_atomically(sys.argv[1]) as file:
@@ -132,7 +132,7 @@ def test_a_limit_on_the_size_of_files(tmp_path):
     (tmp_path / "file").write_bytes(b"old")
     code = f"""{LIMITED}
 from zoo.errors import ZooError
-from zoo.runs.files import write_atomically
+from zoo.files import write_atomically
 try:
     with write_atomically(sys.argv[1]) as file:
         file.write(b'x' * 200_000)

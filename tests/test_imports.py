@@ -1,0 +1,100 @@
+"""Imports run one way: for every package and every file at the root of `zoo/`, what it may import of ours."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+ROOTS = ("zoo", "datamodules", "callbacks")
+FILES = {
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
+    for root in ROOTS
+    for path in (REPOSITORY / root).rglob("*.py")
+}
+
+# Small modules that several packages use; none of them knows a package.
+LOW = {
+    "zoo.errors": (),
+    "zoo.precision": (),
+    "zoo.lightning": (),
+    "zoo.bolts": (),
+    "zoo.spec": ("zoo.errors",),
+    "zoo.registry": ("zoo.errors",),
+    "zoo.files": ("zoo.errors",),
+    "zoo.distributed": ("zoo.errors",),
+    "zoo.schedules": ("zoo.errors", "zoo.distributed"),
+    "zoo.plots": ("zoo.spec",),
+}
+BASE = ("zoo.errors", "zoo.spec", "zoo.precision")
+SMALL = (*BASE, "zoo.registry", "zoo.files", "zoo.distributed", "zoo.schedules", "zoo.lightning", "zoo.plots")
+COMMANDS = ("zoo.fit", "zoo.sample", "zoo.evaluate", "zoo.__main__")
+ALLOWED = {
+    **LOW,
+    **dict.fromkeys(COMMANDS, ("zoo.cli",)),
+    "zoo": ("zoo.registry", "zoo.runs"),  # zoo.load, imported when it is asked for
+    "zoo.nets": BASE,
+    "zoo.transforms": ("zoo.nets", *BASE),
+    "zoo.distributions": ("zoo.transforms", "zoo.nets", *BASE),
+    "zoo.metrics": ("zoo.distributions", "zoo.distributed", "zoo.registry", *BASE),
+    "zoo.metrics.disentanglement": ("zoo.registry", *BASE),
+    "zoo.models": ("zoo.distributions", "zoo.metrics", "zoo.transforms", "zoo.nets", "zoo.distributed", "zoo.lightning",
+                   "zoo.registry", "zoo.schedules", *BASE),
+    "zoo.evaluation": ("zoo.models", "zoo.metrics", *SMALL),
+    "zoo.runs": ("callbacks", "zoo.models", *SMALL),
+    "zoo.cli": ("zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),
+    "datamodules": ("zoo.spec", "zoo.errors", "zoo.files"),
+    "callbacks": ("zoo.evaluation", "zoo.metrics", "zoo.models.base", "zoo.plots", "zoo.lightning", *BASE),
+}  # fmt: skip
+
+
+def within(module: str, place: str) -> bool:
+    return module == place or module.startswith(f"{place}.")
+
+
+def home(module: str) -> str:
+    """The package, or the file at the root of `zoo/`, that a module is in."""
+    return module if FILES[module].name == "__init__.py" or module.rpartition(".")[0] == "zoo" else module.rpartition(".")[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Our modules that a file imports, at its head or later, for types or not."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            submodules = {f"{node.module}.{name.name}" for name in node.names}
+            found |= {name if name in FILES else node.module for name in submodules}
+    return {name for name in found if name.partition(".")[0] in ROOTS}
+
+
+def test_every_package_and_root_file_is_in_the_table():
+    assert {home(module) for module in FILES} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("place", ALLOWED)
+def test_imports_run_one_way(place):
+    """What docs/map.md says of who knows whom."""
+    known = (place, *ALLOWED[place]) if place != "zoo" else ALLOWED[place]
+    for module, path in FILES.items():
+        if home(module) == place:
+            foreign = [name for name in imports(path) if not any(within(name, allowed) for allowed in known)]
+            assert not foreign, f"{path.relative_to(REPOSITORY)} imports {foreign}; {place} may import {known}"
+
+
+def test_no_circle():
+    graph = {module: imports(path) & FILES.keys() for module, path in FILES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_a_circle_and_a_late_import_are_noticed(tmp_path):
+    (tmp_path / "late.py").write_text("def f():\n    from zoo import registry\n    from zoo.cli.main import main\n")
+    assert imports(tmp_path / "late.py") == {"zoo.registry", "zoo.cli.main"}
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()

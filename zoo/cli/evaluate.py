@@ -1,0 +1,68 @@
+"""`python -m zoo.evaluate`: a checkpoint, the data of its run, and what is measured of them."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pytorch_lightning import LightningDataModule, seed_everything
+from pytorch_lightning.utilities import rank_zero_only
+
+from zoo import evaluation, registry
+from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
+from zoo.distributed import require_gpus
+from zoo.errors import ZooError
+from zoo.lightning import quiet_lightning
+from zoo.registry import import_class
+from zoo.runs.checkpoints import load
+from zoo.runs.folder import run_of
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    ckpt: str, data: str | None, data_options: list[str], gpus: int, out: Path | None, seed: int, **options: Any
+) -> None:
+    """Print, store and draw the evaluation of a checkpoint, as the options of the command say."""
+    require_gpus(gpus)
+    quiet_lightning()
+    seed_everything(seed, verbose=False)  # data that are drawn at random take it too
+    model = load(ckpt)
+    run = run_of(ckpt)
+    found = evaluation.evaluate(
+        model,
+        _data(run, data, data_options),
+        seed=seed,
+        accelerator="gpu" if gpus else "cpu",
+        devices=gpus or 1,
+        **options,
+    )
+    if rank_zero_only.rank != 0:
+        return
+    found.checkpoint = ckpt
+    out = out or (run or Path(ckpt).parent) / "evaluation.json"
+    print(found.table())
+    if pictures := found.draw(out.parent / "pictures"):
+        print("pictures:", *pictures)
+    print(f"JSON: {found.save(out)}")
+
+
+def _data(run: Path | None, name: str | None, options: list[str]) -> LightningDataModule:
+    """The datamodule of the run's config.yaml, or the named one, with the options typed."""
+    stored: dict[str, Any] = {}
+    if run is not None:
+        stored = yaml.safe_load((run / "config.yaml").read_text())["data"]
+    if name is not None:
+        path = registry.DATA[name].path if name in registry.DATA else name
+        stored = stored if stored.get("class_path") == path else {"class_path": path}
+    if not stored:
+        raise ZooError("no config.yaml beside the checkpoint says what it was trained on: name it with --data NAME.")
+    cls = import_class(stored["class_path"])
+    known = [f"--data.{option}" for option in option_names(cls)]
+    for option in [word.partition("=")[0] for word in options if word.startswith("--")]:
+        if option not in known:
+            raise unknown_option(option, "", ["--ckpt", "--data", "--gpus", "--seed", "--out", *known])
+    parser = Parser()
+    parser.add_class_arguments(cls, "data", fail_untyped=False)
+    parser.set_defaults({f"data.{key}": value for key, value in stored.get("init_args", {}).items()})
+    with unwrapped():
+        return parser.instantiate_classes(parser.parse(options)).data

@@ -1,0 +1,198 @@
+"""Everything that is measured of a trained model on the test split of its data, in one call."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pytorch_lightning import LightningDataModule, Trainer
+
+from zoo.errors import ZooError
+from zoo.evaluation.disentanglement import Sizes
+from zoo.evaluation.disentanglement_report import DisentanglementReport, disentanglement_report, requested_scores
+from zoo.evaluation.inference import inference
+from zoo.evaluation.likelihood import STANDARD_ERROR, evaluate_likelihood
+from zoo.files import write_atomically
+from zoo.models.base import GenerativeModule
+from zoo.spec import spec_of
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass
+class Evaluation:
+    """What :func:`evaluate` found; ``print(evaluation)`` shows it as a table.
+
+    Attributes:
+        model: The name of the model's class.
+        data: What it was tested on, with the variant: ``mnist[dynamic]``.
+        examples: The number of test examples; None where the data do not tell.
+        seed: The seed of what was drawn.
+        metrics: Every number by its name, ``test/nll``, ``test/mig``, …; nats unless the name says otherwise.
+        disentanglement: What the disentanglement scores among them are made of, for each representation.
+        checkpoint: The file that the model came from, where that is known.
+        split: The split of the data.
+    """
+
+    model: str
+    data: str
+    examples: int | None
+    seed: int
+    metrics: dict[str, float]
+    disentanglement: list[DisentanglementReport] = field(default_factory=list)
+    checkpoint: str | None = None
+    split: str = "test"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON stores: plain numbers, strings, lists and dictionaries."""
+        return {
+            "model": self.model,
+            "data": self.data,
+            "split": self.split,
+            "examples": self.examples,
+            "checkpoint": self.checkpoint,
+            "seed": self.seed,
+            "metrics": self.metrics,
+            "disentanglement": [report.to_dict() for report in self.disentanglement],
+        }
+
+    def table(self) -> str:
+        """A line for each metric, its standard error beside it where there is one; then the disentanglement scores."""
+        scores = {name for report in self.disentanglement for name in report.metrics}
+        values = {name: value for name, value in self.metrics.items() if name not in scores}
+        shown = [name for name in values if not name.endswith(STANDARD_ERROR)]
+        width = max(map(len, shown), default=0)
+        lines = [f"{self.model} on {self.data}, {self.split} split"]
+        if self.examples:
+            lines[0] += f", {self.examples:,} examples"
+        for name in shown:
+            error = values.get(name + STANDARD_ERROR)
+            lines.append(f"  {name:<{width}}  {values[name]:12.6g}" + (f" ± {error:.2g}" if error is not None else ""))
+        return "\n".join([*lines, *map(str, self.disentanglement)])
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def save(self, path: str | Path) -> Path:
+        """Write :meth:`to_dict` as JSON, and return the path."""
+        with write_atomically(path, text=True) as file:
+            file.write(json.dumps(self.to_dict(), indent=2) + "\n")
+        return Path(path)
+
+    def draw(self, folder: str | Path) -> list[Path]:
+        """Write the matrices of codes and factors as pictures, and return where they are; none without such scores."""
+        return [path for report in self.disentanglement for path in report.draw(folder)]
+
+
+def evaluate(
+    model: GenerativeModule,
+    data: LightningDataModule,
+    *,
+    samples: int = 0,
+    examples: int | None = None,
+    scores: str | Sequence[str] | None = None,
+    points: int = 10000,
+    num_train: int = 500,
+    repeats: int = 1,
+    representation: Literal["mean", "sampled", "both"] = "mean",
+    seed: int = 0,
+    accelerator: str = "auto",
+    devices: int = 1,
+    progress: bool = True,
+) -> Evaluation:
+    """Tests a trained model on the test split of its data: what ``python -m zoo.evaluate`` does.
+
+    The model's own test metrics are computed, and beside them its likelihood
+    (:func:`~zoo.evaluation.likelihood.evaluate_likelihood`) and disentanglement scores
+    (:func:`~zoo.evaluation.disentanglement_report.disentanglement_report`). The model, the device where it is, and torch's
+    random state stay as they are.
+
+    Arguments:
+        model: The model, as :func:`zoo.load` gives it or as training left it.
+        data: Data of the shape and levels that the model was made for.
+        samples: Importance samples for each example, for log p(x); 0 for none. Above 0 the model needs a likelihood.
+        examples: Only the first so many test examples are taken for ``samples``; all if not given.
+        scores: Disentanglement scores: ``"all"``, ``"none"``, or names or groups of :func:`zoo.metrics.score_codes`,
+            ``beta_vae_score`` and ``factor_vae_score``, in a list or with commas between them. If not given, all that are
+            possible for the model and the data.
+        points: Points for the scores, and half as many test points.
+        num_train: Votes for the beta-VAE and FactorVAE scores, and half as many fresh ones; the study takes 10000.
+        repeats: Draws of points and votes.
+        representation: Codes to score: ``encode(x)``, draws from q(z|x), or both.
+        seed: The seed of what is drawn.
+        accelerator: Lightning's name of where to compute: ``cpu``, ``gpu``, ``mps``, or ``auto``.
+        devices: How many of them.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The metrics, as numbers, a table, JSON and pictures.
+
+    Raises:
+        ZooError: For data of another shape or other levels than the model's, a number out of range, and what the model or
+            the data can't give: a likelihood, codes, factors, rendered factors.
+
+    Example:
+        >>> from datamodules import Digits
+        >>> from zoo.models import VAE
+        >>> data = Digits()
+        >>> evaluation = evaluate(VAE(data.spec, hidden=16), data, accelerator="cpu", progress=False)
+        >>> print(evaluation)
+        VAE on digits, test split, 250 examples
+          test/elbo ...
+        >>> evaluation.metrics["test/bits_per_dim"] > 1
+        True
+    """
+    for name, value, least in (
+        ("samples", samples, 0),
+        ("examples", examples, 1),
+        ("points", points, 2),
+        ("num_train", num_train, 2),
+        ("repeats", repeats, 1),
+    ):
+        if value is not None and value < least:
+            raise ZooError(f"{name} {value}: {least} or more is needed")
+    _require_same_data(model, data)
+    requested = requested_scores(model, data, scores, representation)
+    device = model.device
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        strategy=model.strategy if devices > 1 else "auto",
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=progress,
+    )
+    try:
+        with inference(model, seed):
+            (found,) = trainer.test(model, data, verbose=False)
+        metrics = dict(found)
+        model.to(trainer.strategy.root_device)
+        if samples:
+            metrics |= evaluate_likelihood(model, data, samples=samples, examples=examples, seed=seed, progress=progress)
+        sizes = Sizes(points, points // 2, num_train, num_train // 2)
+        how: dict[str, Any] = {"sizes": sizes, "repeats": repeats, "seed": seed, "progress": progress}
+        reports = [
+            disentanglement_report(model, data, names, representation=kind, **how) for kind, names in requested.items()
+        ]
+    finally:
+        model.to(device)
+    return Evaluation(
+        model=type(model).__name__,
+        data=model.spec.name,
+        examples=len(data.splits["test"]) if hasattr(data, "splits") else None,
+        seed=seed,
+        metrics=metrics | {name: value for report in reports for name, value in report.metrics.items()},
+        disentanglement=reports,
+    )
+
+
+def _require_same_data(model: GenerativeModule, data: LightningDataModule) -> None:
+    """ZooError unless data have the shape and levels that the model was made for."""
+    trained, given = model.spec, spec_of(data)
+    if (trained.shape, trained.levels) != (given.shape, given.levels):
+        raise ZooError(
+            f"{type(model).__name__} was trained on {trained.name} (shape {trained.shape}, levels {trained.levels}); "
+            f"{given.name} has shape {given.shape}, levels {given.levels}: give data like those, or leave --data out."
+        )
