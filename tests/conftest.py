@@ -1,6 +1,9 @@
 """What every test may use: the command line in this process, small data, and the values that golden tests compare with."""
 
+import contextlib
+import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +30,14 @@ def run_two_processes(script: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.fixture(autouse=True)
-def _quiet_processors():
-    """One thread, the fastest for models this small, and a fixed seed."""
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """The fastest for models this small; and sums are the same on every machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
     torch.manual_seed(0)
 
 
@@ -53,9 +60,32 @@ def cli(tmp_path, monkeypatch, capsys):
     return run
 
 
+SHORT_RUN = ("--model", "gan", "--trainer.max_steps", "30", "--trainer.log_every_n_steps", "1")
+
+
 @pytest.fixture
-def run_folder(cli):
-    """Trains the GAN on digits for 30 batches and returns its run folder."""
-    status, out, err = cli("fit", "--model", "gan", "--trainer.max_steps", 30, "--trainer.log_every_n_steps", 1)
+def new_run_folder(cli) -> Path:
+    """The run folder of a GAN that was trained on digits for 30 batches, in this test: one to resume.
+
+    Lightning forgets which checkpoints it wrote where a run folder has been moved.
+    """
+    status, out, err = cli("fit", *SHORT_RUN)
     assert status == 0, err
     return Path(out.splitlines()[-1].removeprefix("run: ")).resolve()
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory) -> Path:
+    """Such a run folder, trained once; tests have copies of it, as ``run_folder``."""
+    from zoo.cli.main import main
+
+    said = io.StringIO()
+    with contextlib.chdir(tmp_path_factory.mktemp("trained")), contextlib.redirect_stdout(said):
+        main("fit", list(SHORT_RUN))
+        return Path(said.getvalue().splitlines()[-1].removeprefix("run: ")).resolve()
+
+
+@pytest.fixture
+def run_folder(cli, trained_run) -> Path:
+    """A copy of such a run folder in the empty folder in which ``cli`` works: one to read and to break."""
+    return Path(shutil.copytree(trained_run, Path("runs", *trained_run.parts[-2:]))).resolve()

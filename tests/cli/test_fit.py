@@ -321,18 +321,18 @@ def test_a_checkpoint_for_other_data_is_refused(cli, run_folder):
     assert "toy[ring]" in err
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(cli, run_folder):
-    good = run_folder / "checkpoints/last.ckpt"
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(cli, new_run_folder):
+    good = new_run_folder / "checkpoints/last.ckpt"
     broken = read(good)
     broken["state_dict"]["generator.project.weight"].fill_(float("nan"))
     broken["optimizer_states"] = read(good)["optimizer_states"]
-    before = run_folder / "checkpoints/before.ckpt"
+    before = new_run_folder / "checkpoints/before.ckpt"
     torch.save(broken, before)
-    shutil.copy(good, run_folder / "kept.ckpt")
+    shutil.copy(good, new_run_folder / "kept.ckpt")
     status, _, err = cli("fit", "--ckpt_path", before, "--trainer.max_steps", 200)
     assert status == 2
     assert "not finite at batch 31" in err
-    assert good.read_bytes() == (run_folder / "kept.ckpt").read_bytes()
+    assert good.read_bytes() == (new_run_folder / "kept.ckpt").read_bytes()
 
 
 def test_a_run_folder_that_cant_be_written(cli, tmp_path):
@@ -343,17 +343,17 @@ def test_a_run_folder_that_cant_be_written(cli, tmp_path):
     assert "--trainer.default_root_dir" in err
 
 
-def test_a_full_disk_keeps_the_last_good_checkpoint(cli, run_folder, monkeypatch):
-    good = (run_folder / "checkpoints/last.ckpt").read_bytes()
-    metrics = (run_folder / "metrics.csv").read_bytes()
+def test_a_full_disk_keeps_the_last_good_checkpoint(cli, new_run_folder, monkeypatch):
+    good = (new_run_folder / "checkpoints/last.ckpt").read_bytes()
+    metrics = (new_run_folder / "metrics.csv").read_bytes()
 
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoints/last.ckpt")
 
     monkeypatch.setattr("lightning_fabric.plugins.io.torch_io._atomic_save", full)
-    status, _, err = cli("fit", "--ckpt_path", run_folder / "checkpoints/last.ckpt", "--trainer.max_steps", 60)
+    status, _, err = cli("fit", "--ckpt_path", new_run_folder / "checkpoints/last.ckpt", "--trainer.max_steps", 60)
     assert status == 2
     assert "No space left on device" in err
     assert len(err.strip().splitlines()[-2:]) == 2
-    assert (run_folder / "checkpoints/last.ckpt").read_bytes() == good
-    assert (run_folder / "metrics.csv").read_bytes().startswith(metrics[:100])
+    assert (new_run_folder / "checkpoints/last.ckpt").read_bytes() == good
+    assert (new_run_folder / "metrics.csv").read_bytes().startswith(metrics[:100])
