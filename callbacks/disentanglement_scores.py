@@ -85,7 +85,7 @@ class DisentanglementScores(Callback):
         self.where_possible = where_possible
         self.validations = 0
         self._due = False
-        self._held_out: _HeldOut | None = None
+        self._held_out: PointsMetric | None = None
 
     def state_dict(self) -> dict:
         """The number of validations so far."""
@@ -113,7 +113,7 @@ class DisentanglementScores(Callback):
             self._due = self.validations % self.every_n_validations == 0
             self.validations += 1
         if self._due and not self._renders:
-            self._held_out = _HeldOut()
+            self._held_out = PointsMetric()
 
     def on_validation_batch_end(
         self, trainer, pl_module: GenerativeModule, outputs, batch: Batch, batch_idx: int, dataloader_idx: int = 0
@@ -160,10 +160,3 @@ class DisentanglementScores(Callback):
         if self.heat_maps:
             for name, image in result.heat_maps(model.spec.factor_names).items():
                 keep_picture(trainer, name, image)
-
-
-class _HeldOut(PointsMetric):
-    """Codes and factors of all processes."""
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        return self.train_points()

@@ -13,19 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
 
+from zoo.errors import ZooError
 from zoo.metrics import (
-    DCI,
-    IRS,
-    MIG,
-    SAP,
     SCORES,
-    BetaVAEScore,
     CachedEncoder,
-    Explicitness,
-    FactorVAEScore,
-    Modularity,
-    UnsupervisedScores,
+    PointScores,
+    PointsMetric,
     beta_vae_score,
+    dci,
     draw_codes,
     explicitness,
     factor_vae_score,
@@ -36,6 +31,7 @@ from zoo.metrics import (
     modularity,
     score_codes,
 )
+from zoo.metrics.disentanglement.beta_vae_score import beta_vae_accuracy
 from zoo.metrics.disentanglement.boosting import BoostedTrees
 from zoo.metrics.disentanglement.dci import completeness, disentanglement, importance_and_accuracy
 from zoo.metrics.disentanglement.explicitness import roc_auc
@@ -50,6 +46,7 @@ from zoo.metrics.disentanglement.mutual_information import (
 )
 from zoo.metrics.disentanglement.scalar_svm import ScalarSVMs
 from zoo.metrics.disentanglement.trees import TreeGrower
+from zoo.metrics.disentanglement.unsupervised import code_information
 
 DATA = REPOSITORY / "tests" / "data"
 FULL = REPOSITORY.parent / "shared" / "golden" / "disentanglement"
@@ -417,75 +414,74 @@ def test_scores_are_selected_by_name_and_group():
         importance_and_accuracy(*points, estimator="xgboost")
 
 
-METRICS = {
-    "mig": MIG,
-    "modularity": Modularity,
-    "irs": IRS,
-    "sap": SAP,
-    "explicitness": Explicitness,
-    "sap_continuous": lambda **kwargs: SAP(continuous=True, **kwargs),
-}
+GATHERED = ("mig", "modularity", "irs", "sap", "explicitness", "sap_continuous")
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_metrics_gather_batches(name):
+@pytest.mark.parametrize("name", GATHERED)
+def test_points_gather_batches(name):
     codes, factors, codes_test, factors_test = points = made()
-    metric = METRICS[name]()
+    train, test = PointsMetric(), PointsMetric()
     for batch in torch.arange(len(codes)).split(250):
-        metric.update(codes[batch], factors[batch])
-    metric.update(codes_test, factors_test, test=True)
+        train.update(codes[batch], factors[batch])
+    test.update(codes_test, factors_test)
     expected = score_codes(*points, metrics=name)[name]
-    assert metric.compute().item() == pytest.approx(expected, abs=1e-12)
+    found = score_codes(*train.compute(), *test.compute(), metrics=name)[name]
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_metrics_without_points_say_so():
-    for metric in (MIG(), UnsupervisedScores(), BetaVAEScore(), FactorVAEScore()):
-        with pytest.raises(ValueError, match="call update"):
-            metric.compute()
-    metric = SAP()
-    metric.update(*made()[:2])
-    with pytest.raises(ValueError, match="test=True"):
-        metric.compute()
+def test_missing_points_are_named():
+    with pytest.raises(ValueError, match="call update"):
+        PointsMetric().compute()
+    with pytest.raises(ZooError, match="give codes_test"):
+        PointScores(*made()[:2]).compute("sap")
 
 
-def test_metrics_gather_processes():
+def test_points_gather_processes():
     codes, factors, *_ = made()
 
     def gather(x, group):
         other = codes[300:].double() if x.is_floating_point() else factors[300:]
         return [x, other] if x.numel() else [x]
 
-    metric = MIG(dist_sync_fn=gather, distributed_available_fn=lambda: True)
-    metric.update(codes[:300], factors[:300])
-    assert metric.compute().item() == pytest.approx(mig(codes, factors).item(), abs=1e-12)
+    points = PointsMetric(dist_sync_fn=gather, distributed_available_fn=lambda: True)
+    points.update(codes[:300], factors[:300])
+    assert mig(*points.compute()).item() == pytest.approx(mig(codes, factors).item(), abs=1e-12)
 
 
-def test_dictionary_metrics_gather_batches():
+def test_functions_of_several_scores_gather_batches():
     codes, factors, codes_test, factors_test = points = made((2, 3), codes=3, points=200, test=100)
-    dci, unsupervised = DCI(), UnsupervisedScores()
+    train, test = PointsMetric(), PointsMetric()
     for half in torch.arange(200).split(100):
-        dci.update(codes[half], factors[half])
-        unsupervised.update(codes[half])
-    dci.update(codes_test, factors_test, test=True)
-    found = {f"dci_{name}": score for name, score in dci.compute().items()} | unsupervised.compute()
+        train.update(codes[half], factors[half])
+    test.update(codes_test, factors_test)
+    found = {f"dci_{name}": score for name, score in dci(*train.compute(), *test.compute()).items()}
+    codes, _ = train.compute()
+    found["gaussian_total_correlation"] = gaussian_total_correlation(codes)
+    found["gaussian_wasserstein_correlation"] = gaussian_wasserstein_correlation(codes)
+    found["gaussian_wasserstein_correlation_norm"] = gaussian_wasserstein_correlation(codes, normalize=True)
+    found["mutual_information"] = code_information(codes)
     expected = score_codes(*points, metrics=["dci", "unsupervised"])
     assert {name: score.item() for name, score in found.items()} == pytest.approx(expected, abs=1e-9)
 
 
-def test_vote_metrics_gather_batches():
+def test_accuracies_of_perfect_votes():
     generator = torch.Generator().manual_seed(0)
     sizes = torch.tensor([4, 5, 6])
-    beta, factor = BetaVAEScore(), FactorVAEScore()
-    for evaluation in (False, False, True):
+    distances, variances, labels, codes = [], [], [], []
+    for _ in range(3):
         fixed = torch.randint(3, (50,), generator=generator)
         first, second = (torch.rand(2, 50, 32, 3, generator=generator) * sizes).floor()
         column = fixed[:, None, None].expand(-1, 32, 1)
-        beta.update(first, second.scatter(2, column, first.gather(2, column)), fixed, evaluation=evaluation)
-        factor.update(first.scatter(2, column, 1.0), fixed, evaluation=evaluation)
-        factor.update(first.flatten(0, 1))
-    for metric in (beta, factor):
-        found = metric.compute()
+        distances.append((first - second.scatter(2, column, first.gather(2, column))).abs().mean(1))
+        variances.append(first.scatter(2, column, 1.0).double().var(1))
+        codes.append(first.flatten(0, 1))
+        labels.append(fixed)
+    fitted, fresh = torch.cat(labels[:2]), labels[2]
+    beta = beta_vae_accuracy(torch.cat(distances[:2]), fitted, distances[2], fresh)
+    variance = torch.cat(codes).double().var(0)
+    factor = factor_vae_accuracy(torch.cat(variances[:2]), fitted, variances[2], fresh, variance)
+    for found in (beta, factor):
         assert found["eval_accuracy"] == found["train_accuracy"] == 1
         assert (found["num_train"], found["num_eval"], found["active_dims"]) == (100, 50, 3)
 

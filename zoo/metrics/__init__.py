@@ -1,20 +1,12 @@
-"""Scores of trained models, as functions of tensors and as metrics that gather them over batches and processes."""
+"""Scores of trained models, as functions of tensors, and metrics that gather what they need over batches and processes."""
 
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.metrics.disentanglement import (
-    DCI,
-    IRS,
-    MIG,
-    SAP,
     SCORES,
-    BetaVAEScore,
     CachedEncoder,
-    Explicitness,
     FactorData,
-    FactorVAEScore,
-    Modularity,
     PointScores,
-    UnsupervisedScores,
+    PointsMetric,
     beta_vae_score,
     dci,
     draw_codes,
@@ -33,21 +25,13 @@ from zoo.metrics.elbo_surgery import ELBOSurgery
 from zoo.metrics.importance_weighting import Bound, importance_weighted_bound
 
 __all__ = [
-    "DCI",
-    "IRS",
-    "MIG",
-    "SAP",
     "SCORES",
-    "BetaVAEScore",
     "Bound",
     "CachedEncoder",
     "ELBOSurgery",
-    "Explicitness",
     "FactorData",
-    "FactorVAEScore",
-    "Modularity",
     "PointScores",
-    "UnsupervisedScores",
+    "PointsMetric",
     "beta_vae_score",
     "bits_per_dim",
     "dci",

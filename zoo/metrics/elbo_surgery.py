@@ -1,9 +1,7 @@
 """The KL term of a VAE in two: what codes tell of examples, and how far the aggregate posterior is from the prior."""
 
-__all__ = ["ELBOSurgery", "log_aggregate"]
-
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -14,19 +12,20 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 from zoo.distributions.posteriors import SampledPosterior
 
+__all__ = ["ELBOSurgery", "log_aggregate"]
+
 _STATES = ("z", "mean", "scale", "kl")
 _AT_ONCE = 2**22  # numbers of an intermediate result: 32 MB of float64
 
 
 def log_aggregate(mean: Tensor, scale: Tensor, z: Tensor) -> Tensor:
-    r"""Computes log q(z), :math:`q(z) = \frac{1}{N} \sum_n N(z; \mu_n, \Sigma_n)`, in nats, :math:`(M,)`, chunk by chunk.
+    r"""Computes log q(z), :math:`q(z) = \frac{1}{N} \sum_n N(z; \mu_n, \Sigma_n)`, in nats, (M,), chunk by chunk.
 
     Arguments:
-        mean: The means, with shape :math:`(N, d)`.
-        scale: The standard deviations :math:`(N, d)`, or the Cholesky factors :math:`(N, d, d)` of the covariances.
-        z: Where the density is wanted, with shape :math:`(M, d)`.
+        mean: The means, with shape (N, d).
+        scale: The standard deviations (N, d), or the Cholesky factors (N, d, d) of the covariances.
+        z: Where the density is wanted, with shape (M, d).
     """
-
     center = mean.double().mean(0)
     mean, scale, z = mean.double() - center, scale.double(), z.double() - center
     # -1/2 |L^-1 (z - mu)|^2 = -1/2 z^T P z + z^T P mu - 1/2 mu^T P mu, P = Sigma^-1: one product of matrices for all pairs.
@@ -60,20 +59,20 @@ class ELBOSurgery(Metric):
     pass, and come from a random stream of their own. Posteriors that are not Gaussian are left out, since a flow's density
     is known at its own draws only: there are no metrics then.
 
-    References:
-        | ELBO surgery: yet another way to carve up the variational evidence lower bound (Hoffman & Johnson, 2016)
-
     Arguments:
         points: The largest number of points, of all processes together.
+
+    References:
+        | ELBO surgery: yet another way to carve up the variational evidence lower bound (Hoffman and Johnson, 2016)
     """
 
     is_differentiable = False
     full_state_update = False
 
-    z: Sequence[Tensor]
-    mean: Sequence[Tensor]
-    scale: Sequence[Tensor]
-    kl: Sequence[Tensor]
+    z: list[Tensor]
+    mean: list[Tensor]
+    scale: list[Tensor]
+    kl: list[Tensor]
 
     def __init__(self, points: int = 5_000):
         super().__init__()

@@ -27,20 +27,32 @@ def importance_weighted_bound(log_weights: Callable[[int], Tensor], samples: int
     not grow with K. The standard error is sd(w) / (mean(w) sqrt(K)), to first order in 1/K; it is infinite for K = 1. The
     draws themselves estimate it: where q has lighter tails than p(z|x), w may have no variance, and the error is too small.
 
-    References: Burda, Grosse & Salakhutdinov, Importance Weighted Autoencoders, 2016, arXiv:1509.00519.
-
     Arguments:
         log_weights: Gives k fresh draws of log w for each of B examples, (k, B).
         samples: K, exactly.
         chunk: Draws made at once.
+
+    Returns:
+        The bound and its standard error, in nats.
+
+    Raises:
+        ZooError: for fewer than one sample.
+
+    References:
+        | Importance Weighted Autoencoders (Burda et al., 2016)
+        | https://arxiv.org/abs/1509.00519
     """
     if samples < 1:
         raise ZooError(f"samples {samples}: 1 or more is needed")
-    first = second = None  # log of sum w and of sum w^2
-    for start in range(0, samples, chunk):
-        log_w = log_weights(min(chunk, samples - start)).double()
-        sums = log_w.logsumexp(0), (2 * log_w).logsumexp(0)
-        first, second = sums if first is None else (first.logaddexp(sums[0]), second.logaddexp(sums[1]))
+
+    def log_sums(draws: int) -> tuple[Tensor, Tensor]:  # of w and of w^2
+        log_w = log_weights(draws).double()
+        return log_w.logsumexp(0), (2 * log_w).logsumexp(0)
+
+    first, second = log_sums(min(chunk, samples))
+    for start in range(chunk, samples, chunk):
+        sums = log_sums(min(chunk, samples - start))
+        first, second = first.logaddexp(sums[0]), second.logaddexp(sums[1])
     # var(w)/mean(w)^2 = K sum w^2 / (sum w)^2 - 1, with K - 1 degrees of freedom
     spread = (math.log(samples) + second - 2 * first).exp() - 1
     error = (spread.clamp_min(0) / (samples - 1)).sqrt() if samples > 1 else torch.full_like(first, math.inf)

@@ -1,19 +1,17 @@
 """The beta-VAE score: which factor do two batches share, judged by how far apart their codes are."""
 
-__all__ = ["BetaVAEScore", "beta_vae_accuracy", "beta_vae_score"]
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, FactorData, draw_factors, draw_votes, seeded
 from zoo.metrics.disentanglement.logistic import fit_logistic
 from zoo.metrics.disentanglement.points import check_points, check_varying, number_values, number_values_as
+
+__all__ = ["beta_vae_accuracy", "beta_vae_score"]
 
 
 def beta_vae_accuracy(differences: Tensor, fixed: Tensor, differences_eval: Tensor, fixed_eval: Tensor) -> dict[str, float]:
@@ -22,19 +20,18 @@ def beta_vae_accuracy(differences: Tensor, fixed: Tensor, differences_eval: Tens
     Differences are not standardized: the penalty :math:`\frac{1}{2} \|w\|^2` all but silences codes of tiny scale.
 
     Arguments:
-        differences: The mean distance of paired codes in each vote, with shape :math:`(V, D)`.
-        fixed: The factor that the pairs share, with shape :math:`(V,)`.
-        differences_eval: Those of fresh votes, with shape :math:`(W, D)`.
-        fixed_eval: The factors that they share, with shape :math:`(W,)`.
+        differences: The mean distance of paired codes in each vote, with shape (V, D).
+        fixed: The factor that the pairs share, with shape (V,).
+        differences_eval: Those of fresh votes, with shape (W, D).
+        fixed_eval: The factors that they share, with shape (W,).
 
     Returns:
         ``eval_accuracy``, ``train_accuracy``, ``num_train``, ``num_eval``, and ``active_dims``, the number of codes that
         differ at all.
 
     Raises:
-        ZooError: If votes are missing, all share one factor, or a difference is not finite.
+        ZooError: if votes are missing, all share one factor, or a difference is not finite.
     """
-
     x, fixed = check_points(differences, fixed[:, None])
     x_eval, fixed_eval = check_points(differences_eval, fixed_eval[:, None])
     check_varying(fixed, "beta_vae_score")
@@ -76,7 +73,7 @@ def beta_vae_score(
     a linear classifier must tell k. It saturates easily, and does not ask for one code per factor: rotated codes reach 1.
 
     Arguments:
-        encode: Maps observations to codes with shape :math:`(n, D)`; or a :class:`~zoo.metrics.CachedEncoder`, whose
+        encode: Maps observations to codes with shape (n, D); or a :class:`~zoo.metrics.CachedEncoder`, whose
             codes several scores share.
         data: What has ``factor_sizes`` and renders: see :class:`~zoo.metrics.FactorData`.
         num_train: The number of votes to fit on.
@@ -92,13 +89,12 @@ def beta_vae_score(
         codes that vary at all.
 
     Raises:
-        ZooError: If there is one factor only, or a code is not finite.
+        ZooError: if there is one factor only, or a code is not finite.
 
     References:
         | beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017), section 3
         | https://openreview.net/forum?id=Sy2fzU9gl
     """
-
     if len(data.factor_sizes) < 2:
         raise ZooError("beta_vae_score tells factors apart: it needs at least 2 factors, got 1")
     table = encode if isinstance(encode, CachedEncoder) else CachedEncoder(encode, data, cache_codes, encode_batch)
@@ -117,40 +113,3 @@ def beta_vae_score(
 def _mean_distance(first: Tensor, second: Tensor) -> Tensor:
     """The distance of paired codes (V, B, D), averaged over a vote: (V, D)."""
     return (first - second).abs().mean(dim=1)
-
-
-class BetaVAEScore(Metric):
-    r"""Creates a metric for the beta-VAE score from the codes of paired observations, gathered over processes.
-
-    :meth:`compute` returns what :func:`beta_vae_accuracy` does. Call :meth:`update` rather than the metric itself.
-
-    See also:
-        :func:`beta_vae_score`
-    """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-
-    differences: Sequence[Tensor]
-    fixed: Sequence[Tensor]
-    differences_eval: Sequence[Tensor]
-    fixed_eval: Sequence[Tensor]
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name in ("differences", "fixed", "differences_eval", "fixed_eval"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
-    def update(self, first: Tensor, second: Tensor, fixed: Tensor, evaluation: bool = False) -> None:
-        """Adds votes: paired codes (V, B, D) twice, the factor (V,) that they share; to the fresh votes if `evaluation`."""
-        (self.differences_eval if evaluation else self.differences).append(_mean_distance(first.detach(), second.detach()))
-        (self.fixed_eval if evaluation else self.fixed).append(fixed)
-
-    def compute(self) -> dict[str, float]:
-        if not len(self.differences) or not len(self.differences_eval):
-            raise ZooError(
-                "BetaVAEScore needs votes to fit on and fresh ones: call update(…) and update(…, evaluation=True)"
-            )
-        states = (self.differences, self.fixed, self.differences_eval, self.fixed_eval)
-        return beta_vae_accuracy(*(dim_zero_cat(state) for state in states))

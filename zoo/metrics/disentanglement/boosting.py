@@ -1,12 +1,12 @@
 """Gradient-boosted classification trees: all classes of all factors grow their trees at once."""
 
-__all__ = ["BoostedTrees"]
-
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from zoo.metrics.disentanglement.trees import TreeGrower
+
+__all__ = ["BoostedTrees"]
 
 
 class BoostedTrees:
@@ -27,15 +27,15 @@ class BoostedTrees:
         learning_rate: The factor of every leaf's step.
 
     Attributes:
-        importances: After :meth:`fit`, the importance of every code for every factor, with shape :math:`(D, K)`. Columns
+        importances: After :meth:`fit`, the importance of every code for every factor, with shape (D, K). Columns
             sum to 1, or to 0 where no code splits at all.
-
-    See also:
-        :class:`~zoo.metrics.disentanglement.trees.TreeGrower`
 
     References:
         | Greedy Function Approximation: A Gradient Boosting Machine (Friedman, 2001), section 4.6
         | https://doi.org/10.1214/aos/1013203451
+
+    See also:
+        :class:`~zoo.metrics.disentanglement.trees.TreeGrower`
     """
 
     at_once = 40  # trees that grow side by side, few enough for the cache of a processor
@@ -47,15 +47,14 @@ class BoostedTrees:
         r"""Grows all trees, T a stage.
 
         Arguments:
-            codes: The codes, with shape :math:`(N, D)`.
-            labels: The factors' values numbered from 0, with shape :math:`(N, K)`.
+            codes: The codes, with shape (N, D).
+            labels: The factors' values numbered from 0, with shape (N, K).
             sizes: The number of values of each factor, two or more.
         """
-
         self.widths = [1 if size == 2 else size for size in sizes]
-        targets = [one_hot(y, size)[:, -width:] for y, size, width in zip(labels.T, sizes, self.widths, strict=True)]
+        columns = [one_hot(y, size)[:, -width:] for y, size, width in zip(labels.T, sizes, self.widths, strict=True)]
         # Double precision: where |r| is nearly 1, a leaf's step hangs on the digits of 1 - |r|. Splits don't need it.
-        targets = torch.cat(targets, dim=1).T.double()  # (T, N)
+        targets = torch.cat(columns, dim=1).T.double()  # (T, N)
         damping = [1.0 if size == 2 else (size - 1) / size for size in sizes for _ in range(1 if size == 2 else size)]
         rates = self.learning_rate * targets.new_tensor(damping)[:, None]  # (T, 1)
         prior = targets.mean(dim=1, keepdim=True)
@@ -65,7 +64,7 @@ class BoostedTrees:
         logits = self.start.repeat(1, len(codes))
         reduction = logits.new_zeros(codes.shape[1], len(logits))  # (D, T)
         chunks = [slice(first, first + self.at_once) for first in range(0, len(logits), self.at_once)]
-        self.trees = []
+        self.trees: list[tuple[slice, list[tuple[Tensor, Tensor]], Tensor]] = []
         for _ in range(self.stages):
             residuals = targets - self._probabilities(logits)
             for chunk in chunks:
@@ -83,7 +82,7 @@ class BoostedTrees:
         return self
 
     def predict(self, codes: Tensor) -> Tensor:
-        r"""Returns the most probable value of every factor, numbered as in training, with shape :math:`(M, K)`."""
+        r"""Returns the most probable value of every factor, numbered as in training, with shape (M, K)."""
         x = codes.T.contiguous()
         logits = self.start.repeat(1, len(codes))
         for chunk, splits, steps in self.trees:

@@ -1,7 +1,5 @@
 """Disentanglement, completeness and informativeness: who is needed to predict whom, and how well it can be done."""
 
-__all__ = ["DCI", "completeness", "dci", "disentanglement", "importance_and_accuracy"]
-
 from typing import Any
 
 import torch
@@ -9,7 +7,9 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.boosting import BoostedTrees
-from zoo.metrics.disentanglement.points import PointsMetric, check_split, check_varying, number_values, number_values_as
+from zoo.metrics.disentanglement.points import check_split, check_varying, number_values, number_values_as
+
+__all__ = ["completeness", "dci", "disentanglement", "importance_and_accuracy"]
 
 ESTIMATORS = ("torch", "sklearn")
 
@@ -21,12 +21,11 @@ def disentanglement(importance: Tensor) -> Tensor:
     and :math:`\rho_d` the code's part of all importance; equal parts where nothing matters at all, which scores 0.
 
     Arguments:
-        importance: The importance of codes for factors, with shape :math:`(D, K)`.
+        importance: The importance of codes for factors, with shape (D, K).
 
     Raises:
-        ZooError: If there is one factor only.
+        ZooError: if there is one factor only.
     """
-
     return _concentration(importance, "dci_disentanglement", "factors")
 
 
@@ -36,9 +35,8 @@ def completeness(importance: Tensor) -> Tensor:
     :math:`P_k` is the importance for factor k shared out over codes; otherwise as in :func:`disentanglement`.
 
     Raises:
-        ZooError: If there is one code only.
+        ZooError: if there is one code only.
     """
-
     return _concentration(importance.T, "dci_completeness", "codes")
 
 
@@ -64,10 +62,9 @@ def importance_and_accuracy(
     r"""Fits a classifier of every factor on all codes: see :func:`dci`.
 
     Returns:
-        The importance of codes for factors, with shape :math:`(D, K)` and columns that sum to 1, and the mean test
+        The importance of codes for factors, with shape (D, K) and columns that sum to 1, and the mean test
         accuracy.
     """
-
     if estimator not in ESTIMATORS:
         raise ZooError(f"no DCI estimator {estimator!r}: choose {' or '.join(ESTIMATORS)}")
     codes, factors, codes_test, factors_test = check_split(codes, factors, codes_test, factors_test)
@@ -100,10 +97,10 @@ def dci(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_test: Tensor
     a node equally well, so its scores vary, by up to 0.006 at N = 1000.
 
     Arguments:
-        codes: The codes to fit on, with shape :math:`(N, D)`.
-        factors: Their factors, whole numbers with shape :math:`(N, K)`.
-        codes_test: The test codes, with shape :math:`(M, D)`. With the training points once more, the accuracy is theirs.
-        factors_test: Their factors, with shape :math:`(M, K)`. A value never seen in training counts as missed.
+        codes: The codes to fit on, with shape (N, D).
+        factors: Their factors, whole numbers with shape (N, K).
+        codes_test: The test codes, with shape (M, D). With the training points once more, the accuracy is theirs.
+        factors_test: Their factors, with shape (M, K). A value never seen in training counts as missed.
         estimator: ``"torch"`` or ``"sklearn"``.
         seed: The seed of scikit-learn's choices.
 
@@ -111,35 +108,16 @@ def dci(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_test: Tensor
         ``disentanglement``, ``completeness`` and ``informativeness``.
 
     Raises:
-        ZooError: If there is one code or one factor only, a factor takes one value only, or a code is not finite.
+        ZooError: if there is one code or one factor only, a factor takes one value only, or a code is not finite.
 
     References:
-        | A Framework for the Quantitative Evaluation of Disentangled Representations (Eastwood & Williams, 2018), section 2
+        | A Framework for the Quantitative Evaluation of Disentangled Representations (Eastwood and Williams, 2018),
+        | section 2
         | https://openreview.net/forum?id=By-7dz-AZ
     """
-
     importance, accuracy = importance_and_accuracy(codes, factors, codes_test, factors_test, **options)
     return {
         "disentanglement": disentanglement(importance),
         "completeness": completeness(importance),
         "informativeness": accuracy,
     }
-
-
-class DCI(PointsMetric):
-    r"""Creates a metric for disentanglement, completeness and informativeness, as a dictionary.
-
-    See also:
-        :func:`dci`
-
-    Arguments:
-        estimator: ``"torch"`` or ``"sklearn"``.
-        seed: The seed of scikit-learn's choices.
-    """
-
-    def __init__(self, estimator: str = "torch", seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.estimator, self.seed = estimator, seed
-
-    def compute(self) -> dict[str, Tensor]:
-        return dci(*self.train_points(), *self.test_points(), estimator=self.estimator, seed=self.seed)

@@ -1,26 +1,25 @@
 """Explicitness: how well a linear classifier reads a factor's value from all codes."""
 
-__all__ = ["Explicitness", "explicitness", "roc_auc"]
-
 import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.logistic import fit_logistic
-from zoo.metrics.disentanglement.points import PointsMetric, check_split, check_varying, number_values, number_values_as
+from zoo.metrics.disentanglement.points import check_split, check_varying, number_values, number_values_as
+
+__all__ = ["explicitness", "roc_auc"]
 
 
 def roc_auc(scores: Tensor, labels: Tensor) -> Tensor:
     r"""Computes the area under the ROC curve of each class against the rest, ties counted half.
 
     Arguments:
-        scores: The score of each class, with shape :math:`(C, N)`.
-        labels: The classes, with shape :math:`(N,)`; -1 for a class without a score.
+        scores: The score of each class, with shape (C, N).
+        labels: The classes, with shape (N,); -1 for a class without a score.
 
     Returns:
         The areas of the classes that some but not all labels belong to, with shape :math:`(\leq C,)`.
     """
-
     areas = []
     for c, (ordered, score) in enumerate(zip(scores.sort(dim=1).values, scores, strict=True)):
         positive = score[labels == c]
@@ -44,20 +43,19 @@ def explicitness(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_tes
     in training counts among the rest.
 
     Arguments:
-        codes: The codes to fit on, with shape :math:`(N, D)`.
-        factors: Their factors, whole numbers with shape :math:`(N, K)`.
-        codes_test: The test codes, with shape :math:`(M, D)`. With the training points once more, the score is theirs.
-        factors_test: Their factors, with shape :math:`(M, K)`.
+        codes: The codes to fit on, with shape (N, D).
+        factors: Their factors, whole numbers with shape (N, K).
+        codes_test: The test codes, with shape (M, D). With the training points once more, the score is theirs.
+        factors_test: Their factors, with shape (M, K).
 
     Raises:
-        ZooError: If a factor takes one value only, in training or of those values in the test points, or a code is not
+        ZooError: if a factor takes one value only, in training or of those values in the test points, or a code is not
             finite.
 
     References:
-        | Learning Deep Disentangled Embeddings with the F-Statistic Loss (Ridgeway & Mozer, 2018), section 3
+        | Learning Deep Disentangled Embeddings with the F-Statistic Loss (Ridgeway and Mozer, 2018), section 3
         | https://arxiv.org/abs/1802.05312
     """
-
     codes, factors, codes_test, factors_test = check_split(codes, factors, codes_test, factors_test)
     check_varying(factors, "explicitness")
     mean, std = codes.mean(dim=0), codes.std(dim=0, correction=0)
@@ -78,14 +76,3 @@ def explicitness(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_tes
             raise ZooError(f"explicitness is not defined: factor {k} takes one value in all {len(test)} test points")
         scores.append(areas.mean())
     return torch.stack(scores).mean()
-
-
-class Explicitness(PointsMetric):
-    r"""Creates a metric for the explicitness on the points given to ``update(..., test=True)``.
-
-    See also:
-        :func:`explicitness`
-    """
-
-    def compute(self) -> Tensor:
-        return explicitness(*self.train_points(), *self.test_points())

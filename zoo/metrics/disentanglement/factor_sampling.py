@@ -1,7 +1,5 @@
 """Factors in, codes out: what scores that draw their own data need of an encoder and of the data."""
 
-__all__ = ["CachedEncoder", "FactorData", "draw_codes", "draw_factors", "draw_votes", "seeded"]
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -13,11 +11,13 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.points import check_codes
 
+__all__ = ["CachedEncoder", "FactorData", "draw_codes", "draw_factors", "draw_votes", "seeded"]
+
 
 class FactorData(Protocol):
     r"""Data that are rendered from known factors.
 
-    Two more members are used where the data have them. ``sample_factors(n, generator)`` draws factors :math:`(n, K)` that
+    Two more members are used where the data have them. ``sample_factors(n, generator)`` draws factors (n, K) that
     are not uniform or not independent. ``deterministic = True`` promises that equal factors render equal observations.
 
     Attributes:
@@ -27,12 +27,11 @@ class FactorData(Protocol):
     factor_sizes: Sequence[int]
 
     def render(self, factors: Tensor) -> Any:
-        r"""Renders an observation for each row of factors :math:`(n, K)`, int64 on the CPU, from 0 to :math:`n_k - 1`."""
+        r"""Renders an observation for each row of factors (n, K), int64 on the CPU, from 0 to :math:`n_k - 1`."""
 
 
 def draw_factors(data: FactorData, n: int, generator: torch.Generator) -> Tensor:
-    r"""Draws n rows of factors, with shape :math:`(n, K)`: the data's own draw, or uniform and independent."""
-
+    r"""Draws n rows of factors, with shape (n, K): the data's own draw, or uniform and independent."""
     if hasattr(data, "sample_factors"):
         return torch.as_tensor(data.sample_factors(n, generator)).long().cpu()
     return torch.stack([torch.randint(int(size), (n,), generator=generator) for size in data.factor_sizes], dim=1)
@@ -41,7 +40,6 @@ def draw_factors(data: FactorData, n: int, generator: torch.Generator) -> Tensor
 @contextmanager
 def seeded(seed: int) -> Iterator[torch.Generator]:
     """Gives a generator for factors, and seeds torch for random rendering; the caller's random state stays untouched."""
-
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
@@ -55,7 +53,7 @@ class CachedEncoder:
     the table in place of the encoder to several scores, and they share what it knows.
 
     Arguments:
-        encode: Maps a batch of observations to codes with shape :math:`(n, D)`, as a rule to posterior means.
+        encode: Maps a batch of observations to codes with shape (n, D), as a rule to posterior means.
         data: What renders the observations.
         cache_codes: Whether to look codes up. If not given, that is done where the data say that they are
             ``deterministic`` and have at most ``2 ** 22`` combinations. If rendering or encoding is random, a cache keeps
@@ -63,7 +61,7 @@ class CachedEncoder:
         encode_batch: The largest number of observations that are rendered and encoded at a time.
 
     Raises:
-        ZooError: If a cache is asked for that would need more than ``2 ** 22`` rows.
+        ZooError: if a cache is asked for that would need more than ``2 ** 22`` rows.
     """
 
     bound = 2**22
@@ -90,12 +88,12 @@ class CachedEncoder:
 
     @torch.no_grad()
     def __call__(self, factors: Tensor) -> Tensor:
-        r"""Returns the codes :math:`(n, D)` of factors :math:`(n, K)`, in single precision."""
+        r"""Returns the codes (n, D) of factors (n, K), in single precision."""
         if self.known is None:
             return self._encode(factors)
         index = (factors * self.strides).sum(dim=1)
         new = index[~self.known[index]].unique()
-        if len(new):
+        if len(new) or self.table is None:
             codes = self._encode(new[:, None] // self.strides % self.sizes)
             if self.table is None:
                 self.table = codes.new_empty(len(self.known), codes.shape[1])
@@ -111,8 +109,7 @@ class CachedEncoder:
 def draw_codes(
     encode: Callable[[Any], Any], data: FactorData, points: int = 10000, seed: int = 0, **options: Any
 ) -> tuple[Tensor, Tensor]:
-    r"""Draws points to score: codes :math:`(N, D)` and factors :math:`(N, K)`. Options: those of :class:`CachedEncoder`."""
-
+    r"""Draws points to score: codes (N, D) and factors (N, K). Options: those of :class:`CachedEncoder`."""
     table = encode if isinstance(encode, CachedEncoder) else CachedEncoder(encode, data, **options)
     with seeded(seed) as generator:
         factors = draw_factors(data, points, generator)
@@ -123,8 +120,7 @@ def draw_codes(
 def draw_votes(
     data: FactorData, votes: int, batch_size: int, generator: torch.Generator, progress: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    r"""Draws, some 64 votes at a time, the factor that is fixed in each vote :math:`(V,)` and factors :math:`(V, B, K)`."""
-
+    r"""Draws, some 64 votes at a time, the factor that is fixed in each vote (V,) and factors (V, B, K)."""
     starts = range(0, votes, 64)
     if progress:
         from tqdm.auto import tqdm

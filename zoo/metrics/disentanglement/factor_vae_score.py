@@ -1,18 +1,16 @@
 """The FactorVAE score: does fixing a factor always calm the same code."""
 
-__all__ = ["FactorVAEScore", "factor_vae_accuracy", "factor_vae_score"]
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, FactorData, draw_factors, draw_votes, seeded
 from zoo.metrics.disentanglement.points import check_codes
+
+__all__ = ["factor_vae_accuracy", "factor_vae_score"]
 
 
 def factor_vae_accuracy(
@@ -28,11 +26,11 @@ def factor_vae_accuracy(
     Every code stands for the factor that most votes of the first part gave it, the lowest of several.
 
     Arguments:
-        variances: The variance of each code within a vote, with shape :math:`(V, D)`.
-        fixed: The factor that is fixed in it, with shape :math:`(V,)`.
-        variances_eval: The variances within fresh votes, with shape :math:`(W, D)`.
-        fixed_eval: The factors fixed in them, with shape :math:`(W,)`.
-        variance: The variance of each code over all data, with shape :math:`(D,)`.
+        variances: The variance of each code within a vote, with shape (V, D).
+        fixed: The factor that is fixed in it, with shape (V,).
+        variances_eval: The variances within fresh votes, with shape (W, D).
+        fixed_eval: The factors fixed in them, with shape (W,).
+        variance: The variance of each code over all data, with shape (D,).
         threshold: The smallest standard deviation of a code that takes part. A constant code never does; in the reference
             it wins all votes by 0/0 if the threshold is 0.
 
@@ -41,9 +39,8 @@ def factor_vae_accuracy(
         take part. Accuracies are 0 if none does.
 
     Raises:
-        ZooError: If a variance is not finite.
+        ZooError: if a variance is not finite.
     """
-
     variances, variances_eval, variance = check_codes(variances), check_codes(variances_eval), check_codes(variance[None])
     active = ((variance.sqrt() >= threshold) & (variance > 0))[0]
     result = {"eval_accuracy": 0.0, "train_accuracy": 0.0}
@@ -85,7 +82,7 @@ def factor_vae_score(
     rotated codes score 0.98. A factor of one value takes part, and costs score.
 
     Arguments:
-        encode: Maps observations to codes with shape :math:`(n, D)`; or a :class:`~zoo.metrics.CachedEncoder`, whose
+        encode: Maps observations to codes with shape (n, D); or a :class:`~zoo.metrics.CachedEncoder`, whose
             codes several scores share.
         data: What has ``factor_sizes`` and renders: see :class:`~zoo.metrics.FactorData`.
         num_train: The number of votes to take the majority of.
@@ -103,13 +100,12 @@ def factor_vae_score(
         codes that take part. The score is 0 if none does.
 
     Raises:
-        ZooError: If there is one factor only, or a code is not finite.
+        ZooError: if there is one factor only, or a code is not finite.
 
     References:
-        | Disentangling by Factorising (Kim & Mnih, 2018), section 4
+        | Disentangling by Factorising (Kim and Mnih, 2018), section 4
         | https://arxiv.org/abs/1802.05983
     """
-
     if len(data.factor_sizes) < 2:
         raise ZooError("factor_vae_score tells factors apart: it needs at least 2 factors, got 1")
     if batch_size < 2:
@@ -127,50 +123,3 @@ def factor_vae_score(
             labels.append(fixed)
     x, y = torch.cat(variances), torch.cat(labels)
     return factor_vae_accuracy(x[:num_train], y[:num_train], x[num_train:], y[num_train:], variance, threshold)
-
-
-class FactorVAEScore(Metric):
-    r"""Creates a metric for the FactorVAE score from the codes of votes, gathered over processes.
-
-    :meth:`compute` returns what :func:`factor_vae_accuracy` does. Call :meth:`update` rather than the metric itself.
-
-    See also:
-        :func:`factor_vae_score`
-
-    Arguments:
-        threshold: The smallest standard deviation of a code that takes part.
-    """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-
-    codes: Sequence[Tensor]
-    variances: Sequence[Tensor]
-    fixed: Sequence[Tensor]
-    variances_eval: Sequence[Tensor]
-    fixed_eval: Sequence[Tensor]
-
-    def __init__(self, threshold: float = 0.05, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.threshold = threshold
-        for name in ("codes", "variances", "fixed", "variances_eval", "fixed_eval"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
-    def update(self, codes: Tensor, fixed: Tensor | None = None, evaluation: bool = False) -> None:
-        """Adds votes: codes (V, B, D) and the factor (V,) fixed in each; without `fixed`, codes (n, D) of all data."""
-        if fixed is None:
-            self.codes.append(check_codes(codes))
-            return
-        (self.variances_eval if evaluation else self.variances).append(codes.detach().double().var(dim=1))
-        (self.fixed_eval if evaluation else self.fixed).append(fixed)
-
-    def compute(self) -> dict[str, float]:
-        if not all(len(state) for state in (self.codes, self.variances, self.variances_eval)):
-            raise ZooError(
-                "FactorVAEScore needs votes, fresh votes, and codes of all data: call update(codes, fixed), "
-                "update(codes, fixed, evaluation=True) and update(codes)"
-            )
-        states = (self.variances, self.fixed, self.variances_eval, self.fixed_eval)
-        variance = dim_zero_cat(self.codes).var(dim=0)
-        return factor_vae_accuracy(*(dim_zero_cat(state) for state in states), variance, self.threshold)

@@ -1,14 +1,13 @@
 """Interventional robustness score: how little a code moves when everything but one factor changes."""
 
-__all__ = ["IRS", "irs"]
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.metrics.disentanglement.mutual_information import discretize
-from zoo.metrics.disentanglement.points import PointsMetric, check_points
+from zoo.metrics.disentanglement.points import check_points
+
+__all__ = ["irs"]
 
 
 def irs(codes: Tensor, factors: Tensor, bins: int = 20, quantile: float = 0.99) -> Tensor:
@@ -23,19 +22,18 @@ def irs(codes: Tensor, factors: Tensor, bins: int = 20, quantile: float = 0.99) 
     if all codes are constant.
 
     Arguments:
-        codes: The codes, with shape :math:`(N, D)`.
-        factors: The factors, whole numbers with shape :math:`(N, K)`.
+        codes: The codes, with shape (N, D).
+        factors: The factors, whole numbers with shape (N, K).
         bins: The largest number of values of a factor.
         quantile: The quantile of deviations; 1 for the maximum of the paper.
 
     Raises:
-        ZooError: If a code is not finite.
+        ZooError: if a code is not finite.
 
     References:
         | Robustly Disentangled Causal Mechanisms (Suter et al., 2019), section 4
         | https://arxiv.org/abs/1811.00007
     """
-
     codes, factors = check_points(codes, factors)
     codes = codes[:, codes.amax(dim=0) > codes.amin(dim=0)]
     if not codes.shape[1]:
@@ -56,22 +54,3 @@ def _spread(group: Tensor, quantile: float) -> Tensor:
     largest = (group - group.mean(dim=0)).abs().T.topk(len(group) - int(place), dim=1).values  # (D, n - place)
     upper = largest[:, -2] if largest.shape[1] > 1 else largest[:, -1]
     return torch.lerp(largest[:, -1], upper, place - int(place))
-
-
-class IRS(PointsMetric):
-    r"""Creates a metric for the interventional robustness score of all points seen.
-
-    See also:
-        :func:`irs`
-
-    Arguments:
-        bins: The largest number of values of a factor.
-        quantile: The quantile of deviations.
-    """
-
-    def __init__(self, bins: int = 20, quantile: float = 0.99, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.bins, self.quantile = bins, quantile
-
-    def compute(self) -> Tensor:
-        return irs(*self.train_points(), bins=self.bins, quantile=self.quantile)

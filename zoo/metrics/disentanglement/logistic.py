@@ -1,9 +1,9 @@
 """Multinomial logistic regression, fitted to the optimum by Newton's method without ever forming a Hessian."""
 
-__all__ = ["fit_logistic"]
-
 import torch
 from torch import Tensor
+
+__all__ = ["fit_logistic"]
 
 
 def fit_logistic(x: Tensor, labels: Tensor, classes: int, tolerance: float = 1e-5, steps: int = 100) -> Tensor:
@@ -19,16 +19,15 @@ def fit_logistic(x: Tensor, labels: Tensor, classes: int, tolerance: float = 1e-
     products with x for one iteration, whatever the number of classes.
 
     Arguments:
-        x: The inputs, with shape :math:`(N, D)`.
-        labels: The classes, int64 in :math:`0 … C - 1`, with shape :math:`(N,)`.
+        x: The inputs, with shape (N, D).
+        labels: The classes, int64 in :math:`0 … C - 1`, with shape (N,).
         classes: The number of classes :math:`C`.
         tolerance: The fit ends when no gradient entry of the mean loss exceeds it.
         steps: The largest number of Newton steps.
 
     Returns:
-        The weights, biases last, with shape :math:`(C, D + 1)`: logits are ``x @ W[:, :-1].T + W[:, -1]``.
+        The weights, biases last, with shape (C, D + 1): logits are ``x @ W[:, :-1].T + W[:, -1]``.
     """
-
     # Points run along the last dimension: sums over few classes are then sums of long rows, several times faster.
     x = torch.cat([x, x.new_ones(len(x), 1)], dim=1).T.contiguous()  # (D + 1, N)
     penalty = x.new_full((len(x),), 2.0 if classes == 2 else 1.0)

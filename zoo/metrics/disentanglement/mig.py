@@ -1,27 +1,25 @@
 """Mutual information gap: how much more the best code tells about a factor than the second best."""
 
-__all__ = ["MIG", "mig", "mig_from_information"]
-
-from typing import Any
 
 from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.mutual_information import entropy, factor_information
-from zoo.metrics.disentanglement.points import PointsMetric, check_points, check_varying, number_values
+from zoo.metrics.disentanglement.points import check_points, check_varying, number_values
+
+__all__ = ["mig", "mig_from_information"]
 
 
 def mig_from_information(information: Tensor, entropies: Tensor) -> Tensor:
     r"""Returns :math:`\frac{1}{K} \sum_k (I_{(1)k} - I_{(2)k}) / H_k` with a factor's codes sorted by what they tell.
 
     Arguments:
-        information: The mutual information of codes and factors, with shape :math:`(D, K)`.
-        entropies: The entropies of the factors, with shape :math:`(K,)`.
+        information: The mutual information of codes and factors, with shape (D, K).
+        entropies: The entropies of the factors, with shape (K,).
 
     Raises:
-        ZooError: If there is no second code.
+        ZooError: if there is no second code.
     """
-
     if len(information) < 2:
         raise ZooError("mig is the gap between the two best codes of a factor: it needs at least 2 codes, got 1")
     best, second = information.topk(2, dim=0).values
@@ -38,45 +36,18 @@ def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
     estimate of the second-best code keeps even a perfect representation below 1 (0.997 at N = 10000).
 
     Arguments:
-        codes: The codes, with shape :math:`(N, D)`.
-        factors: The factors, whole numbers with shape :math:`(N, K)`.
+        codes: The codes, with shape (N, D).
+        factors: The factors, whole numbers with shape (N, K).
         bins: The number of bins of a code.
 
     Raises:
-        ZooError: If there is one code only, a factor takes one value only, or a code is not finite.
+        ZooError: if there is one code only, a factor takes one value only, or a code is not finite.
 
     References:
         | Isolating Sources of Disentanglement in VAEs (Chen et al., 2018), section 4.1
         | https://arxiv.org/abs/1802.04942
     """
-
     codes, factors = check_points(codes, factors)
     check_varying(factors, "mig")
     labels, _ = number_values(factors)
     return mig_from_information(factor_information(codes, labels, bins), entropy(labels))
-
-
-class MIG(PointsMetric):
-    r"""Creates a metric for the mutual information gap of all points seen.
-
-    See also:
-        :func:`mig`
-
-    Arguments:
-        bins: The number of bins of a code.
-
-    Example:
-        >>> import torch
-        >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(3))
-        >>> metric = MIG()
-        >>> metric.update(factors.float(), factors)
-        >>> float(metric.compute())
-        1.0
-    """
-
-    def __init__(self, bins: int = 20, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.bins = bins
-
-    def compute(self) -> Tensor:
-        return mig(*self.train_points(), bins=self.bins)

@@ -1,20 +1,18 @@
 """Modularity: whether each code tells about one factor only."""
 
-__all__ = ["Modularity", "modularity", "modularity_from_information"]
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.mutual_information import factor_information
-from zoo.metrics.disentanglement.points import PointsMetric, check_points, number_values
+from zoo.metrics.disentanglement.points import check_points, number_values
+
+__all__ = ["modularity", "modularity_from_information"]
 
 
 def modularity_from_information(information: Tensor) -> Tensor:
-    r"""Returns the modularity of a matrix of mutual information :math:`(D, K)`; see :func:`modularity`."""
-
+    r"""Returns the modularity of a matrix of mutual information (D, K); see :func:`modularity`."""
     if information.shape[1] < 2:
         raise ZooError("modularity compares factors: it needs at least 2 factors, got 1")
     squared = information.square()
@@ -33,35 +31,16 @@ def modularity(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
     noise, so a perfect representation beside five noise codes scores 0.73, below a rotated one at 0.90.
 
     Arguments:
-        codes: The codes, with shape :math:`(N, D)`.
-        factors: The factors, whole numbers with shape :math:`(N, K)`.
+        codes: The codes, with shape (N, D).
+        factors: The factors, whole numbers with shape (N, K).
         bins: The number of bins of a code.
 
     Raises:
-        ZooError: If there is one factor only, or a code is not finite.
+        ZooError: if there is one factor only, or a code is not finite.
 
     References:
-        | Learning Deep Disentangled Embeddings with the F-Statistic Loss (Ridgeway & Mozer, 2018), section 3
+        | Learning Deep Disentangled Embeddings with the F-Statistic Loss (Ridgeway and Mozer, 2018), section 3
         | https://arxiv.org/abs/1802.05312
     """
-
     codes, factors = check_points(codes, factors)
     return modularity_from_information(factor_information(codes, number_values(factors)[0], bins))
-
-
-class Modularity(PointsMetric):
-    r"""Creates a metric for the modularity of all points seen.
-
-    See also:
-        :func:`modularity`, :class:`zoo.metrics.Explicitness`
-
-    Arguments:
-        bins: The number of bins of a code.
-    """
-
-    def __init__(self, bins: int = 20, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.bins = bins
-
-    def compute(self) -> Tensor:
-        return modularity(*self.train_points(), bins=self.bins)

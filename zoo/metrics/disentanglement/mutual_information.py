@@ -1,9 +1,9 @@
 """Plug-in mutual information between codes cut into equal-width bins and the values of factors."""
 
-__all__ = ["contingency", "discretize", "entropy", "factor_information", "mutual_information"]
-
 import torch
 from torch import Tensor
+
+__all__ = ["contingency", "discretize", "entropy", "factor_information", "mutual_information"]
 
 
 def discretize(values: Tensor, bins: int = 20) -> Tensor:
@@ -13,13 +13,12 @@ def discretize(values: Tensor, bins: int = 20) -> Tensor:
     the maximum too. A constant column falls into one bin. One outlier widens all bins of its column.
 
     Arguments:
-        values: The columns to cut, with shape :math:`(N, D)`.
+        values: The columns to cut, with shape (N, D).
         bins: The number of bins.
 
     Returns:
-        The bin of every value, int64 in :math:`0 … \mathrm{bins} - 1`, with shape :math:`(N, D)`.
+        The bin of every value, int64 in :math:`0 … \mathrm{bins} - 1`, with shape (N, D).
     """
-
     columns = values.double().T.contiguous()  # (D, N)
     low, high = columns.aminmax(dim=1, keepdim=True)
     inner = low + torch.arange(1, bins, device=values.device) * ((high - low) / bins)  # (D, bins - 1)
@@ -30,13 +29,12 @@ def contingency(first: Tensor, second: Tensor) -> Tensor:
     r"""Counts how often every label of one column meets every label of another.
 
     Arguments:
-        first: Labels from 0 up, with shape :math:`(N, D)`.
-        second: Labels from 0 up, with shape :math:`(N, K)`.
+        first: Labels from 0 up, with shape (N, D).
+        second: Labels from 0 up, with shape (N, K).
 
     Returns:
-        The counts in double precision, with shape :math:`(D, K, A, B)` for labels below :math:`A` and :math:`B`.
+        The counts in double precision, with shape (D, K, A, B) for labels below :math:`A` and :math:`B`.
     """
-
     a, b, k = int(first.max()) + 1, int(second.max()) + 1, second.shape[1]
     cells = second.T + b * a * torch.arange(k, device=second.device)[:, None]  # (K, N)
     # One column at a time: all D * K * N joint labels at once would not fit for wide codes.
@@ -50,9 +48,8 @@ def mutual_information(counts: Tensor) -> Tensor:
     The estimate is too high by about :math:`(A-1)(B-1) / 2N`. It is exactly zero where a label is constant.
 
     Arguments:
-        counts: The tables, with shape :math:`(*, A, B)`.
+        counts: The tables, with shape (..., A, B).
     """
-
     total = counts.sum(dim=(-2, -1), keepdim=True)
     # Ratios of whole numbers: independent labels give log(1) = 0 without rounding.
     ratio = counts * total / (counts.sum(-1, keepdim=True) * counts.sum(-2, keepdim=True)).clamp(min=1)
@@ -60,8 +57,7 @@ def mutual_information(counts: Tensor) -> Tensor:
 
 
 def entropy(labels: Tensor) -> Tensor:
-    r"""Returns the plug-in entropy :math:`-\sum_a p_a \log p_a` of every column of labels :math:`(N, K)`, in nats."""
-
+    r"""Returns the plug-in entropy :math:`-\sum_a p_a \log p_a` of every column of labels (N, K), in nats."""
     counts = torch.stack([column.bincount(minlength=int(labels.max()) + 1) for column in labels.T])
     return torch.special.entr(counts.double() / len(labels)).sum(dim=1)
 
@@ -70,12 +66,11 @@ def factor_information(codes: Tensor, labels: Tensor, bins: int = 20) -> Tensor:
     r"""Returns the mutual information of every discretized code with every factor, in nats.
 
     Arguments:
-        codes: The codes, with shape :math:`(N, D)`.
-        labels: The factors' values numbered from 0, with shape :math:`(N, K)`.
+        codes: The codes, with shape (N, D).
+        labels: The factors' values numbered from 0, with shape (N, K).
         bins: The number of bins of a code. No code can tell more than :math:`\log \mathrm{bins}` about a factor.
 
     Returns:
-        The matrix of mutual information, with shape :math:`(D, K)`.
+        The matrix of mutual information, with shape (D, K).
     """
-
     return mutual_information(contingency(discretize(codes, bins), labels))

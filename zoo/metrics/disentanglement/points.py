@@ -1,5 +1,14 @@
 """Points of a representation: codes beside the factors behind them, checked, numbered, gathered over batches."""
 
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+from zoo.errors import ZooError
+
 __all__ = [
     "PointsMetric",
     "check_codes",
@@ -10,26 +19,15 @@ __all__ = [
     "number_values_as",
 ]
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
-
-from zoo.errors import ZooError
-
 
 def check_codes(codes: Any) -> Tensor:
-    r"""Returns codes as a detached :math:`(N, D)` tensor in double precision, on their own device.
+    r"""Returns codes as a detached (N, D) tensor in double precision, on their own device.
 
     Arrays and nested lists are accepted too. Apple's GPUs have no double precision, so codes there move to the CPU.
 
     Raises:
-        ZooError: If codes are not a matrix, are empty, or hold NaN or infinite values.
+        ZooError: if codes are not a matrix, are empty, or hold NaN or infinite values.
     """
-
     codes = torch.as_tensor(codes).detach()
     if codes.ndim != 2 or codes.numel() == 0:
         raise ZooError(f"codes must be a matrix (points, codes) with at least one entry, got shape {tuple(codes.shape)}")
@@ -43,12 +41,11 @@ def check_codes(codes: Any) -> Tensor:
 
 
 def check_points(codes: Any, factors: Any) -> tuple[Tensor, Tensor]:
-    r"""Returns codes :math:`(N, D)` in double precision and factors :math:`(N, K)` as int64, on the device of the codes.
+    r"""Returns codes (N, D) in double precision and factors (N, K) as int64, on the device of the codes.
 
     Raises:
-        ZooError: If a shape is wrong, codes are not finite, or factors are not whole numbers.
+        ZooError: if a shape is wrong, codes are not finite, or factors are not whole numbers.
     """
-
     codes, factors = check_codes(codes), torch.as_tensor(factors).detach()
     if factors.ndim != 2 or factors.shape[1] == 0 or len(factors) != len(codes):
         raise ZooError(
@@ -63,9 +60,8 @@ def check_split(codes: Any, factors: Any, codes_test: Any, factors_test: Any) ->
     r"""Returns training and test points as :func:`check_points` does, all on the device of the training codes.
 
     Raises:
-        ZooError: Also if the two differ in the number of codes or of factors.
+        ZooError: also if the two differ in the number of codes or of factors.
     """
-
     codes, factors = check_points(codes, factors)
     codes_test, factors_test = check_points(codes_test, factors_test)
     if codes.shape[1] != codes_test.shape[1] or factors.shape[1] != factors_test.shape[1]:
@@ -78,7 +74,6 @@ def check_split(codes: Any, factors: Any, codes_test: Any, factors_test: Any) ->
 
 def check_varying(factors: Tensor, score: str) -> None:
     r"""Raises a ZooError that names every factor with one value only, for a score that is not defined then."""
-
     constant = (factors == factors[:1]).all(dim=0)
     if constant.any():
         raise ZooError(
@@ -88,18 +83,16 @@ def check_varying(factors: Tensor, score: str) -> None:
 
 
 def number_values(factors: Tensor) -> tuple[Tensor, list[int]]:
-    r"""Numbers the values that each factor takes: labels :math:`(N, K)` in :math:`0 … n_k - 1`, and every :math:`n_k`."""
-
+    r"""Numbers the values that each factor takes: labels (N, K) in :math:`0 … n_k - 1`, and every :math:`n_k`."""
     columns = [column.unique(return_inverse=True) for column in factors.unbind(dim=1)]
     return torch.stack([labels for _, labels in columns], dim=1), [len(values) for values, _ in columns]
 
 
 def number_values_as(train: Tensor, factors: Tensor) -> Tensor:
-    r"""Numbers the values of factors :math:`(M, K)` as :func:`number_values` numbers those of train :math:`(N, K)`.
+    r"""Numbers the values of factors (M, K) as :func:`number_values` numbers those of train (N, K).
 
     A value that train does not have becomes -1: no classifier fitted there can give it.
     """
-
     labels = []
     for known, column in zip(train.unbind(dim=1), factors.unbind(dim=1), strict=True):
         known = known.unique()
@@ -109,40 +102,46 @@ def number_values_as(train: Tensor, factors: Tensor) -> Tensor:
 
 
 class PointsMetric(Metric):
-    r"""Creates a metric that gathers codes and factors, batch by batch and over processes, until :meth:`compute`.
+    r"""Creates a metric that gathers codes and factors, batch by batch and over processes, for any of the scores.
 
-    Scores that fit a classifier take their test points from ``update(..., test=True)``. Call :meth:`update` rather
-    than the metric itself, which would compute the score of every batch as well.
+    Call :meth:`update` rather than the metric itself, which would gather every batch as well.
+
+    Arguments:
+        options: Those of :class:`torchmetrics.Metric`.
+
+    Example:
+        >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(3))
+        >>> points = PointsMetric()
+        >>> for batch in factors.split(5):
+        ...     points.update(batch.float(), batch)
+        >>> from zoo.metrics import score_codes
+        >>> score_codes(*points.compute(), metrics="mig")
+        {'mig': 1.0}
     """
 
     is_differentiable = False
-    higher_is_better = True
     full_state_update = False
 
-    codes: Sequence[Tensor]
-    factors: Sequence[Tensor]
-    codes_test: Sequence[Tensor]
-    factors_test: Sequence[Tensor]
+    codes: list[Tensor]
+    factors: list[Tensor]
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for name in ("codes", "factors", "codes_test", "factors_test"):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in ("codes", "factors"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, codes: Tensor, factors: Tensor, test: bool = False) -> None:
-        """Adds codes (n, D) and factors (n, K), to the test points if `test`."""
+    def update(self, codes: Tensor, factors: Tensor) -> None:
+        """Adds codes (n, D) and their factors (n, K)."""
         codes, factors = check_points(codes, factors)
-        (self.codes_test if test else self.codes).append(codes)
-        (self.factors_test if test else self.factors).append(factors)
+        self.codes.append(codes)
+        self.factors.append(factors)
 
-    def train_points(self) -> tuple[Tensor, Tensor]:
-        """Codes (N, D) and factors (N, K) of all batches and processes."""
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Codes (N, D) and factors (N, K) of all batches and processes.
+
+        Raises:
+            ZooError: if there are none.
+        """
         if not len(self.codes):
             raise ZooError(f"{type(self).__name__} has no points: call update(codes, factors) first")
         return dim_zero_cat(self.codes), dim_zero_cat(self.factors)
-
-    def test_points(self) -> tuple[Tensor, Tensor]:
-        """Test codes (M, D) and factors (M, K) of all batches and processes."""
-        if not len(self.codes_test):
-            raise ZooError(f"{type(self).__name__} has no test points: call update(codes, factors, test=True) too")
-        return dim_zero_cat(self.codes_test), dim_zero_cat(self.factors_test)

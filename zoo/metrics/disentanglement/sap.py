@@ -1,15 +1,11 @@
 """Separated attribute predictability: how much better the best code predicts a factor than the second best."""
 
-__all__ = ["SAP", "sap", "sap_continuous"]
-
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.points import (
-    PointsMetric,
     check_points,
     check_split,
     check_varying,
@@ -17,6 +13,8 @@ from zoo.metrics.disentanglement.points import (
     number_values_as,
 )
 from zoo.metrics.disentanglement.scalar_svm import ScalarSVMs
+
+__all__ = ["sap", "sap_continuous"]
 
 
 def _gap(scores: Tensor) -> Tensor:
@@ -37,20 +35,19 @@ def sap(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_test: Tensor
     sizes 3, 6, 8, 8, 8), and the result depends on the codes' scale and on N.
 
     Arguments:
-        codes: The codes to fit on, with shape :math:`(N, D)`.
-        factors: Their factors, whole numbers with shape :math:`(N, K)`.
-        codes_test: The test codes, with shape :math:`(M, D)`.
-        factors_test: Their factors, with shape :math:`(M, K)`. A value never seen in training counts as missed.
+        codes: The codes to fit on, with shape (N, D).
+        factors: Their factors, whole numbers with shape (N, K).
+        codes_test: The test codes, with shape (M, D).
+        factors_test: Their factors, with shape (M, K). A value never seen in training counts as missed.
         penalty: The cost C of a margin violation.
 
     Raises:
-        ZooError: If there is one code only, a factor takes one value only, or a code is not finite.
+        ZooError: if there is one code only, a factor takes one value only, or a code is not finite.
 
     References:
         | Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (Kumar et al., 2018), section 3
         | https://arxiv.org/abs/1711.00848
     """
-
     codes, factors, codes_test, factors_test = check_split(codes, factors, codes_test, factors_test)
     check_varying(factors, "sap")
     labels, sizes = number_values(factors)
@@ -70,16 +67,15 @@ def sap_continuous(codes: Tensor, factors: Tensor) -> Tensor:
     A code of variance up to 1e-12 scores 0. No test points are needed.
 
     Arguments:
-        codes: The codes, with shape :math:`(N, D)`.
-        factors: The factors, whole numbers with shape :math:`(N, K)`.
+        codes: The codes, with shape (N, D).
+        factors: The factors, whole numbers with shape (N, K).
 
     Raises:
-        ZooError: If there is one code only, a factor takes one value only, or a code is not finite.
+        ZooError: if there is one code only, a factor takes one value only, or a code is not finite.
 
     See also:
         :func:`sap`
     """
-
     codes, factors = check_points(codes, factors)
     check_varying(factors, "sap_continuous")
     values = factors.double()
@@ -87,23 +83,3 @@ def sap_continuous(codes: Tensor, factors: Tensor) -> Tensor:
     centered, centered_values = codes - codes.mean(dim=0), values - values.mean(dim=0)
     covariance = centered.T @ centered_values / (len(codes) - 1)  # (D, K)
     return _gap(torch.where(variance > 1e-12, covariance**2 / variance / values.var(dim=0), 0))
-
-
-class SAP(PointsMetric):
-    r"""Creates a metric for the SAP score.
-
-    See also:
-        :func:`sap`, :func:`sap_continuous`
-
-    Arguments:
-        continuous: Whether to use squared correlations, which need no test points, instead of classifiers.
-    """
-
-    def __init__(self, continuous: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.continuous = continuous
-
-    def compute(self) -> Tensor:
-        if self.continuous:
-            return sap_continuous(*self.train_points())
-        return sap(*self.train_points(), *self.test_points())

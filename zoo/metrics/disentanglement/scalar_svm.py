@@ -1,9 +1,9 @@
 """Linear support vector machines on one number each, hundreds at once: a Newton step costs a binary search."""
 
-__all__ = ["ScalarSVMs"]
-
 import torch
 from torch import Tensor
+
+__all__ = ["ScalarSVMs"]
 
 
 class ScalarSVMs:
@@ -21,7 +21,7 @@ class ScalarSVMs:
     and a Newton step costs the same for a hundred points as for a million.
 
     Arguments:
-        codes: The codes, with shape :math:`(N, D)`.
+        codes: The codes, with shape (N, D).
         penalty: The cost C of a margin violation.
     """
 
@@ -34,14 +34,13 @@ class ScalarSVMs:
         r"""Fits every code's machine of every class, all at once.
 
         Arguments:
-            labels: The class of every point, in :math:`0 … \mathrm{classes} - 1`, with shape :math:`(N,)`.
+            labels: The class of every point, in :math:`0 … \mathrm{classes} - 1`, with shape (N,).
             classes: The number of classes, each with a point at least.
             steps: The largest number of Newton steps and halvings of one.
 
         Returns:
             Weights and biases, each with shape :math:`(D, \mathrm{classes})`.
         """
-
         margins = _Margins(self.x, self.sums, labels[self.order], classes)
         solution = self.x.new_zeros(2, len(self.x), classes)
         value, gain, direction = self._newton(margins, solution)

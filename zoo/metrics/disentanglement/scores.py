@@ -1,8 +1,6 @@
 """Every disentanglement score of one set of codes and factors, in one call."""
 
-__all__ = ["GROUPS", "SCORES", "PointScores", "score_codes", "select"]
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +21,8 @@ from zoo.metrics.disentanglement.unsupervised import (
     gaussian_wasserstein_correlation,
 )
 from zoo.registry import suggestion
+
+__all__ = ["GROUPS", "SCORES", "PointScores", "score_codes", "select"]
 
 GROUPS = {
     "dci": ("dci_disentanglement", "dci_completeness", "dci_informativeness"),
@@ -65,10 +65,10 @@ def score_codes(
     ========================================== ====================================================
 
     Arguments:
-        codes: The codes, an array or tensor with shape :math:`(N, D)`. Everything is computed on its device.
-        factors: Their factors, whole numbers with shape :math:`(N, K)`.
-        codes_test: The test codes, with shape :math:`(M, D)`.
-        factors_test: Their factors, with shape :math:`(M, K)`.
+        codes: The codes, an array or tensor with shape (N, D). Everything is computed on its device.
+        factors: Their factors, whole numbers with shape (N, K).
+        codes_test: The test codes, with shape (M, D).
+        factors_test: Their factors, with shape (M, K).
         metrics: The scores to compute, by name or group (``"dci"``, ``"unsupervised"``); all if not given.
         bins: The number of equal-width bins of a code, for mutual information.
         estimator: The estimator of DCI, ``"torch"`` or ``"sklearn"``: see :func:`zoo.metrics.disentanglement.dci`.
@@ -78,7 +78,7 @@ def score_codes(
         A number for each name.
 
     Raises:
-        ZooError: If a name is unknown, test points are missing, or a score is not defined for these codes and factors:
+        ZooError: if a name is unknown, test points are missing, or a score is not defined for these codes and factors:
             a factor takes one value only, there is one code or one factor only, or a code is not finite.
 
     Example:
@@ -87,7 +87,6 @@ def score_codes(
         >>> score_codes(factors.float(), factors, metrics=["mig", "modularity"])
         {'mig': 1.0, 'modularity': 1.0}
     """
-
     names = select(metrics)
     codes, factors = check_points(codes, factors)
     if codes_test is None or factors_test is None:
@@ -106,7 +105,7 @@ class PointScores:
     Arguments: those of :func:`score_codes`.
 
     Raises:
-        ZooError: As :func:`score_codes` does.
+        ZooError: as :func:`score_codes` does.
 
     Example:
         >>> import torch
@@ -130,7 +129,7 @@ class PointScores:
         seed: int = 0,
     ):
         self.train = self.codes, self.factors = check_points(codes, factors)
-        self.test = ()
+        self.test: tuple[Tensor, Tensor] | None = None
         if codes_test is not None:
             self.test = check_split(*self.train, codes_test, factors_test)[2:]
         self.bins, self.estimator, self.seed = bins, estimator, seed
@@ -138,26 +137,32 @@ class PointScores:
 
     @cached_property
     def information(self) -> Tensor:
-        r"""The mutual information of every code, cut into bins, with every factor, :math:`(D, K)`, in nats."""
+        r"""The mutual information of every code, cut into bins, with every factor, (D, K), in nats."""
         return factor_information(self.codes, self.labels, self.bins)
 
     @property
     def importance(self) -> Tensor:
-        r"""The importance of every code for every factor, :math:`(D, K)`, by DCI's classifiers; columns sum to 1."""
+        r"""The importance of every code for every factor, (D, K), by DCI's classifiers; columns sum to 1."""
         return self._trees[0]
 
     @cached_property
     def _trees(self) -> tuple[Tensor, Tensor]:
-        return importance_and_accuracy(*self.train, *self.test, estimator=self.estimator, seed=self.seed)
+        return importance_and_accuracy(*self.train, *self._tested, estimator=self.estimator, seed=self.seed)
+
+    @property
+    def _tested(self) -> tuple[Tensor, Tensor]:
+        if self.test is None:
+            raise ZooError("these scores need test points: give codes_test and factors_test")
+        return self.test
 
     def compute(self, name: str) -> float:
         """The score of that name, one of ``SCORES``."""
-        compute = {
+        compute: dict[str, Callable[[], Tensor]] = {
             "mig": self._mig,
-            "sap": lambda: sap(*self.train, *self.test),
+            "sap": lambda: sap(*self.train, *self._tested),
             "sap_continuous": lambda: sap_continuous(*self.train),
             "modularity": lambda: modularity_from_information(self.information),
-            "explicitness": lambda: explicitness(*self.train, *self.test),
+            "explicitness": lambda: explicitness(*self.train, *self._tested),
             "dci_disentanglement": lambda: disentanglement(self.importance),
             "dci_completeness": lambda: completeness(self.importance),
             "dci_informativeness": lambda: self._trees[1],
@@ -179,7 +184,7 @@ def select(metrics: str | Iterable[str] | None, names: Sequence[str] = SCORES) -
     if metrics is None:
         return list(names)
     known = {**GROUPS, **{name: (name,) for name in names}}
-    chosen = []
+    chosen: list[str] = []
     for word in [metrics] if isinstance(metrics, str) else metrics:
         if word not in known:
             raise ZooError(f"no score {word!r}.{suggestion(word, list(known))}\nThere are {', '.join(known)}.")

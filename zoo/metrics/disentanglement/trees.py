@@ -1,12 +1,12 @@
 """Regression trees, very many at once: residuals are summed up by bin, and the few bins that matter are looked into."""
 
-__all__ = ["TreeGrower"]
-
 import math
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
+
+__all__ = ["TreeGrower"]
 
 
 class TreeGrower:
@@ -24,7 +24,7 @@ class TreeGrower:
     exceeds the best edge are searched point by point, at most ``candidates`` for a node, most promising first.
 
     Arguments:
-        x: The codes, with shape :math:`(D, N)`.
+        x: The codes, with shape (D, N).
         depth: The depth of the trees.
         candidates: The largest number of bins of a node that are searched. Some 30 exceed the best edge as a rule.
     """
@@ -52,15 +52,14 @@ class TreeGrower:
         self.memory: dict[str, Tensor] = {}
 
     def grow(self, residuals: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor]:
-        r"""Grows a tree on each row of residuals, in single precision with shape :math:`(T, N)`.
+        r"""Grows a tree on each row of residuals, in single precision with shape (T, N).
 
         Returns:
-            The splits of each level's P nodes, as codes and thresholds with shape :math:`(T, P)`: points up to the
+            The splits of each level's P nodes, as codes and thresholds with shape (T, P): points up to the
             threshold go from node p to node 2p, the others to 2p + 1. It is infinite where a node stays whole.
-            Then the leaf of every point, with shape :math:`(T, N)`, and the reduction of squared error by each code, with
-            shape :math:`(D, T)`, shared evenly between codes that split a node equally well.
+            Then the leaf of every point, with shape (T, N), and the reduction of squared error by each code, with
+            shape (D, T), shared evenly between codes that split a node equally well.
         """
-
         r = residuals.T.contiguous()
         rows = self._room("rows", len(r), 4, 1, r.shape[1])
         torch.stack([torch.ones_like(r), r, r.abs(), r.square()], dim=1, out=rows[:, :, 0])

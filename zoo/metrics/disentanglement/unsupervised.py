@@ -1,23 +1,18 @@
 """Scores of dependence between codes that need no factors: Gaussian total and Wasserstein correlation, information."""
 
-__all__ = [
-    "UnsupervisedScores",
-    "code_information",
-    "gaussian_total_correlation",
-    "gaussian_wasserstein_correlation",
-]
-
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities.data import dim_zero_cat
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.mutual_information import contingency, discretize, mutual_information
 from zoo.metrics.disentanglement.points import check_codes
+
+__all__ = [
+    "code_information",
+    "gaussian_total_correlation",
+    "gaussian_wasserstein_correlation",
+]
 
 
 def _covariance(codes: Tensor, score: str) -> Tensor:
@@ -37,17 +32,16 @@ def gaussian_total_correlation(codes: Tensor) -> Tensor:
     other codes are linearly dependent.
 
     Arguments:
-        codes: The codes, with shape :math:`(N, D)`.
+        codes: The codes, with shape (N, D).
 
     Raises:
-        ZooError: If there is one point only, or a code is not finite.
+        ZooError: if there is one point only, or a code is not finite.
 
     References:
         | Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations
         | (Locatello et al., 2019), section 5.3
         | https://arxiv.org/abs/1811.12359
     """
-
     covariance = _covariance(codes, "gaussian_total_correlation")
     varying = covariance.diagonal() > 0
     std = covariance.diagonal()[varying].sqrt()
@@ -64,17 +58,16 @@ def gaussian_wasserstein_correlation(codes: Tensor, normalize: bool = False) -> 
         \qquad D = \mathrm{diag}\, \Sigma
 
     Arguments:
-        codes: The codes, with shape :math:`(N, D)`.
+        codes: The codes, with shape (N, D).
         normalize: Whether to divide by :math:`\mathrm{tr}\, \Sigma`, so that the codes' scale cancels. All-constant codes
             score 0 then too (the reference gives NaN).
 
     Raises:
-        ZooError: If there is one point only, or a code is not finite.
+        ZooError: if there is one point only, or a code is not finite.
 
     References:
         See :func:`gaussian_total_correlation`.
     """
-
     covariance = _covariance(codes, "gaussian_wasserstein_correlation")
     variance = covariance.diagonal()
     std = variance.sqrt()
@@ -88,16 +81,15 @@ def code_information(codes: Tensor, bins: int = 20) -> Tensor:
     r"""Computes the mutual information of two codes cut into bins, in nats, averaged over all pairs of codes.
 
     Arguments:
-        codes: The codes, with shape :math:`(N, D)`.
+        codes: The codes, with shape (N, D).
         bins: The number of bins of a code.
 
     Raises:
-        ZooError: If there is one code only, or a code is not finite.
+        ZooError: if there is one code only, or a code is not finite.
 
     References:
         See :func:`gaussian_total_correlation`.
     """
-
     codes = check_codes(codes)
     d = codes.shape[1]
     if d < 2:
@@ -105,43 +97,3 @@ def code_information(codes: Tensor, bins: int = 20) -> Tensor:
     labels = discretize(codes, bins)
     information = mutual_information(contingency(labels, labels))
     return (information.sum() - information.diagonal().sum()) / (d * (d - 1))
-
-
-class UnsupervisedScores(Metric):
-    r"""Creates a metric for the scores of dependence between the codes seen, as a dictionary.
-
-    Keys: ``gaussian_total_correlation``, ``gaussian_wasserstein_correlation``,
-    ``gaussian_wasserstein_correlation_norm``, ``mutual_information``.
-
-    See also:
-        :func:`gaussian_total_correlation`, :func:`gaussian_wasserstein_correlation`, :func:`code_information`
-
-    Arguments:
-        bins: The number of bins of a code, for the mutual information.
-    """
-
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-
-    codes: Sequence[Tensor]
-
-    def __init__(self, bins: int = 20, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.bins = bins
-        self.add_state("codes", default=[], dist_reduce_fx="cat")
-
-    def update(self, codes: Tensor) -> None:
-        """Adds codes (n, D)."""
-        self.codes.append(check_codes(codes))
-
-    def compute(self) -> dict[str, Tensor]:
-        if not len(self.codes):
-            raise ZooError("UnsupervisedScores has no points: call update(codes) first")
-        codes = dim_zero_cat(self.codes)
-        return {
-            "gaussian_total_correlation": gaussian_total_correlation(codes),
-            "gaussian_wasserstein_correlation": gaussian_wasserstein_correlation(codes),
-            "gaussian_wasserstein_correlation_norm": gaussian_wasserstein_correlation(codes, normalize=True),
-            "mutual_information": code_information(codes, self.bins),
-        }
