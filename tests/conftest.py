@@ -43,16 +43,16 @@ def _fixed_seed():
 
 @pytest.fixture
 def cli(tmp_path, monkeypatch, capsys):
-    """Runs ``python -m zoo.<verb> ...`` in this process and in an empty folder; returns (exit status, stdout, stderr)."""
+    """Runs ``python -m zoo.<command> ...`` in this process and in an empty folder; returns (exit status, stdout, stderr)."""
     from zoo.cli.main import main
 
     monkeypatch.chdir(tmp_path)
 
-    def run(verb: str, *argv: object) -> tuple[int, str, str]:
+    def run(command: str, *argv: object) -> tuple[int, str, str]:
         capsys.readouterr()
         status = 0
         try:
-            main(verb, [str(word) for word in argv])
+            main(command, [str(argument) for argument in argv])
         except SystemExit as leave:
             status = int(leave.code or 0)
         return status, *capsys.readouterr()

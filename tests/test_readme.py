@@ -48,19 +48,19 @@ def test_make_targets(target):
 def test_commands_in_their_order(cli, home_with_mnist):
     """Each command runs; of those that need GPUs or start processes (see test_fit.py), the configuration is made."""
     for command in COMMANDS:
-        words = shlex.split(command.replace("~", str(home_with_mnist)))
-        if words[0] != "python":
+        typed = shlex.split(command.replace("~", str(home_with_mnist)))
+        if typed[0] != "python":
             continue
-        verb, arguments = words[2].removeprefix("zoo."), words[3:]
+        name, arguments = typed[2].removeprefix("zoo."), typed[3:]
         if "--trainer.max_steps" in arguments:
             at = arguments.index("--trainer.max_steps")
             del arguments[at : at + 2]
         if "--gpus" in arguments or "--trainer.devices" in arguments:
             arguments.append("--print_config")
-        elif verb == "fit":
+        elif name == "fit":
             arguments += ["--trainer.max_steps", "4" if "--ckpt_path" in arguments else "2"]
             arguments += ["--trainer.limit_val_batches", "1"]
-        status, out, err = cli(verb, *arguments)
+        status, out, err = cli(name, *arguments)
         assert status == 0, f"{command}: {err}"
         assert out
     for made in ("grid.png", "samples.npz", "runs/gan-digits/1/evaluation.json", "runs/gan-mnist/1/pictures/samples.png"):

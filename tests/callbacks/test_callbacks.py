@@ -273,7 +273,7 @@ def test_guard_lets_no_bad_checkpoint_be_written(tmp_path):
     assert not (tmp_path / "bad.ckpt").exists()
 
 
-def test_bar_shows_batches_of_the_whole_training_and_the_models_figures(tmp_path, capsys):
+def test_bar_shows_batches_of_the_whole_training_and_the_models_metrics(tmp_path, capsys):
     data = Digits()
     fit(GAN(data.spec), data, tmp_path, MetricsProgressBar(), steps=30, log_every_n_steps=5)
     lines = capsys.readouterr().err.splitlines()

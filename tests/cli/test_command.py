@@ -1,4 +1,4 @@
-"""The command line before anything heavy is imported: lists, help, words and wrong words."""
+"""The command line before anything heavy is imported: lists, help, arguments and wrong arguments."""
 
 import shlex
 import subprocess
@@ -63,7 +63,7 @@ def test_models_are_imported_when_asked_for():
     ],
     ids=" ".join,
 )
-def test_words_answer_in_under_a_second_and_import_nothing_heavy(arguments):
+def test_commands_answer_in_under_a_second_and_import_nothing_heavy(arguments):
     times, done = zip(*(python("-X", "importtime", "-m", *arguments) for _ in range(2)), strict=True)
     assert min(times) < 1
     assert "torch" not in {line.rpartition("|")[2].strip() for line in done[0].stderr.splitlines()}
@@ -91,10 +91,10 @@ def test_every_model_has_a_preset(name):
 def test_expand_puts_presets_before_files_and_files_before_what_was_typed():
     typed = "--gpus 4 --model.lr=0.5 --model gan --config mine.yaml --data toy --config=more.yaml --seed 3"
     arguments = expand(Command(shlex.split(typed)))
-    names = [Path(word.removeprefix("--config=")).name for word in arguments]
+    names = [Path(argument.removeprefix("--config=")).name for argument in arguments]
     first = names.index("mine.yaml")
     assert names[0] == "gan.yaml"
-    assert all(Path(word).suffix == ".yaml" for word in names[: first + 2])
+    assert all(Path(argument).suffix == ".yaml" for argument in names[: first + 2])
     assert names[first:] == [
         "mine.yaml",
         "more.yaml",
@@ -118,7 +118,7 @@ def test_a_class_of_ones_own_takes_its_ancestors_preset():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("given", "message"),
     [
         (["--model", "gna"], "no model 'gna' among .*gan. Did you mean gan?"),
         (["--model", "GAN"], "no model 'GAN'.* Did you mean gan?"),
@@ -131,9 +131,9 @@ def test_a_class_of_ones_own_takes_its_ancestors_preset():
         (["--model", "gan", "--gpus=-1"], "--gpus -1: a whole number is needed"),
     ],
 )
-def test_wrong_words(words, message):
+def test_wrong_arguments(given, message):
     with pytest.raises(ZooError, match=message) as caught:
-        Command(words)
+        Command(given)
     assert len(str(caught.value).splitlines()) <= 2
 
 

@@ -19,8 +19,8 @@ from zoo.runs.checkpoints import read
 QUICK = ("--model", "gan", "--trainer.max_steps", 2)
 
 
-def printed_config(cli, *words: object) -> dict:
-    status, out, err = cli("fit", *words, "--print_config")
+def printed_config(cli, *arguments: object) -> dict:
+    status, out, err = cli("fit", *arguments, "--print_config")
     assert status == 0, err
     return yaml.safe_load(out)
 
@@ -31,8 +31,8 @@ def rows(run: Path) -> list[dict]:
 
 
 def test_options_win_in_any_position(cli):
-    for words in (("--model.lr", "3e-4", "--model", "gan"), ("--model", "gan", "--model.lr=3e-4")):
-        config = printed_config(cli, *words)
+    for arguments in (("--model.lr", "3e-4", "--model", "gan"), ("--model", "gan", "--model.lr=3e-4")):
+        config = printed_config(cli, *arguments)
         assert config["model"]["class_path"] == "zoo.models.GAN"
         assert config["model"]["init_args"]["lr"] == 3e-4
         assert config["data"]["class_path"] == "datamodules.Digits"
@@ -46,13 +46,13 @@ def test_a_file_wins_over_the_preset_and_options_over_both(cli, tmp_path):
     assert config["trainer"]["max_steps"] == 9
 
 
-def test_words_win_over_files_wherever_they_stand(cli, tmp_path):
+def test_arguments_win_over_files_wherever_they_stand(cli, tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "seed_everything: 9\nmodel: {class_path: zoo.models.VAE, init_args: {lr: 0.5}}\n"
         "data: {class_path: datamodules.Toy}\ntrainer: {accelerator: gpu, devices: 4}\n"
     )
-    words = ["--model", "gan", "--seed", 3, "--gpus", 0, "--data", "digits", "--model.lr", 0.1]
-    for line in ([*words, "--config", "mine.yaml"], ["--config", "mine.yaml", *words]):
+    arguments = ["--model", "gan", "--seed", 3, "--gpus", 0, "--data", "digits", "--model.lr", 0.1]
+    for line in ([*arguments, "--config", "mine.yaml"], ["--config", "mine.yaml", *arguments]):
         config = printed_config(cli, *line)
         assert config["seed_everything"] == 3
         assert config["model"]["class_path"] == "zoo.models.GAN"
@@ -88,7 +88,7 @@ def test_a_mistake_in_ones_own_model_is_shown_where_it_is(tmp_path):
     assert "ZeroDivisionError" in done.stderr
 
 
-def test_gpus_are_words_for_the_trainer(cli):
+def test_gpus_are_arguments_for_the_trainer(cli):
     config = printed_config(cli, "--model", "gan", "--gpus", 4)
     assert config["trainer"]["accelerator"] == "gpu"
     assert config["trainer"]["devices"] in (4, "4")
@@ -111,7 +111,7 @@ def test_too_many_gpus_is_one_line(cli):
 
 
 @pytest.mark.parametrize(
-    ("words", "parts"),
+    ("arguments", "parts"),
     [
         (["--model.lrr", 3], ["--model.lrr", "Did you mean --model.lr?"]),
         (["--model.latent", 3], ["--model.latent", "--model.latent_dim"]),
@@ -129,8 +129,8 @@ def test_too_many_gpus_is_one_line(cli):
     ],
     ids=lambda value: str(value[0]),
 )
-def test_wrong_options_are_named_in_two_lines(cli, tmp_path, words, parts):
-    status, _, err = cli("fit", "--model", "gan", *words)
+def test_wrong_options_are_named_in_two_lines(cli, tmp_path, arguments, parts):
+    status, _, err = cli("fit", "--model", "gan", *arguments)
     assert status == 2
     assert len(err.splitlines()) <= 2
     for part in parts:
@@ -178,8 +178,8 @@ def test_the_config_of_a_run_runs_again_and_gives_the_same(cli, run_folder):
 
 def test_a_resumed_run_is_the_run_that_was_not_interrupted(cli, run_folder):
     """Weights of both players, their average, both optimizers' states, the batches and the noise: bit for bit."""
-    words = ("--trainer.log_every_n_steps", 1, "--trainer.max_steps")
-    _, out, _ = cli("fit", "--model", "gan", *words, 13)
+    arguments = ("--trainer.log_every_n_steps", 1, "--trainer.max_steps")
+    _, out, _ = cli("fit", "--model", "gan", *arguments, 13)
     folder = Path(out.splitlines()[-1].removeprefix("run: "))
     assert folder.name == "2"
     status, out, err = cli("fit", "--ckpt_path", folder / "checkpoints/last.ckpt", "--trainer.max_steps", 30)
@@ -198,8 +198,8 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(cli, run_folder):
 def test_compile(cli):
     """A compiled run gives a checkpoint like any other."""
     torch.compiler.reset()
-    words = "--model vae --model.hidden 16 --model.latent_dim 2 --trainer.max_steps 3 --compile"
-    status, out, err = cli("fit", *words.split())
+    arguments = "--model vae --model.hidden 16 --model.latent_dim 2 --trainer.max_steps 3 --compile"
+    status, out, err = cli("fit", *arguments.split())
     assert status == 0, err
     folder = Path(out.splitlines()[-1].removeprefix("run: "))
     assert yaml.safe_load((folder / "config.yaml").read_text())["compile"] is True
@@ -218,8 +218,8 @@ def test_compile_without_a_compiler(cli, tmp_path, monkeypatch):
 
 def test_metrics_are_written_whatever_logger_is_chosen(cli):
     for logger in ("false", "pytorch_lightning.loggers.CSVLogger --trainer.logger.save_dir elsewhere"):
-        words = f"--model gan --trainer.max_steps 2 --trainer.log_every_n_steps 1 --trainer.logger {logger}"
-        status, out, err = cli("fit", *words.split())
+        arguments = f"--model gan --trainer.max_steps 2 --trainer.log_every_n_steps 1 --trainer.logger {logger}"
+        status, out, err = cli("fit", *arguments.split())
         assert status == 0, err
         assert len(rows(Path(out.splitlines()[-1].removeprefix("run: ")))) == 2
     assert list(Path("elsewhere").rglob("metrics.csv"))
@@ -260,8 +260,8 @@ def test_a_model_of_ones_own_from_the_current_folder(cli, tmp_path, monkeypatch)
         "        self.sharpness = sharpness\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    words = ("--model", "my_models.MyGAN", "--model.sharpness", 2.5, "--model.latent_dim", 7, "--trainer.max_steps", 2)
-    status, out, err = cli("fit", *words)
+    arguments = ("--model", "my_models.MyGAN", "--model.sharpness", 2.5, "--model.latent_dim", 7, "--trainer.max_steps", 2)
+    status, out, err = cli("fit", *arguments)
     assert status == 0, err
     folder = Path(out.splitlines()[-1].removeprefix("run: "))
     assert folder.parts[-2] == "mygan-digits"
@@ -272,9 +272,9 @@ def test_a_model_of_ones_own_from_the_current_folder(cli, tmp_path, monkeypatch)
     assert config["trainer"]["callbacks"], "the GAN's preset holds for what is derived from it"
 
 
-@pytest.mark.parametrize("words", [["--model", "no_such_file.MyGAN"], ["--model", "zoo.models.gan.NoSuchClass"]])
-def test_a_model_that_cant_be_imported(cli, words):
-    status, _, err = cli("fit", *words)
+@pytest.mark.parametrize("arguments", [["--model", "no_such_file.MyGAN"], ["--model", "zoo.models.gan.NoSuchClass"]])
+def test_a_model_that_cant_be_imported(cli, arguments):
+    status, _, err = cli("fit", *arguments)
     assert status == 2
     assert "can't import" in err
     assert len(err.splitlines()) <= 2
@@ -304,9 +304,9 @@ def test_broken_checkpoints_lose_nothing(cli, run_folder, tmp_path, kind):
     before = {path: path.stat().st_mtime_ns for path in run_folder.rglob("*")}
     path = run_folder / "checkpoints" / "broken.ckpt"
     broken_checkpoint(kind, path, run_folder / "checkpoints/last.ckpt")
-    for verb, words in (("fit", ("--ckpt_path", path)), ("sample", ("--ckpt", path)), ("evaluate", ("--ckpt", path))):
-        status, _, err = cli(verb, *words)
-        assert status == 2, verb
+    for command, arguments in (("fit", ("--ckpt_path", path)), ("sample", ("--ckpt", path)), ("evaluate", ("--ckpt", path))):
+        status, _, err = cli(command, *arguments)
+        assert status == 2, command
         assert "broken.ckpt" in err
         assert len(err.strip().splitlines()) <= 2
     path.unlink()

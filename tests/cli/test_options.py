@@ -31,7 +31,7 @@ def test_samples_as_a_picture_and_as_an_array(cli, run_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("--n", 0), "--n 0: 1 or more"),
         (("--n", "many"), "--n: invalid int value: 'many'"),
@@ -42,8 +42,8 @@ def test_samples_as_a_picture_and_as_an_array(cli, run_folder, tmp_path):
         (("--device", "cpux"), "--device cpux"),
     ],
 )
-def test_wrong_words_for_sample(cli, run_folder, words, message):
-    status, _, err = cli("sample", "--ckpt", run_folder / "checkpoints/last.ckpt", *words)
+def test_wrong_arguments_for_sample(cli, run_folder, arguments, message):
+    status, _, err = cli("sample", "--ckpt", run_folder / "checkpoints/last.ckpt", *arguments)
     assert status == 2
     assert message in err
     assert len(err.strip().splitlines()) <= 2
@@ -75,7 +75,7 @@ def test_evaluation_of_a_checkpoint_alone_asks_for_its_data(cli, run_folder, tmp
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("--data", "dgits"), "Did you mean digits?"),
         (("--data", "toy"), "was trained on digits"),
@@ -86,8 +86,8 @@ def test_evaluation_of_a_checkpoint_alone_asks_for_its_data(cli, run_folder, tmp
         (("--samples", -1), "--samples -1"),
     ],
 )
-def test_wrong_words_for_evaluate(cli, run_folder, words, message):
-    status, _, err = cli("evaluate", "--ckpt", run_folder / "checkpoints/last.ckpt", *words)
+def test_wrong_arguments_for_evaluate(cli, run_folder, arguments, message):
+    status, _, err = cli("evaluate", "--ckpt", run_folder / "checkpoints/last.ckpt", *arguments)
     assert status == 2
     assert message in err
     assert len(err.strip().splitlines()) <= 2
@@ -101,8 +101,8 @@ def test_importance_samples_of_a_model_with_a_likelihood(cli, run_folder):
     assert status == 0, err
     folder = Path(out.splitlines()[-1].removeprefix("run: "))
     for name in ("last", "best"):
-        words = ("--ckpt", folder / f"checkpoints/{name}.ckpt", "--samples", 10, "--examples", 40)
-        status, out, err = cli("evaluate", *words)
+        arguments = ("--ckpt", folder / f"checkpoints/{name}.ckpt", "--samples", 10, "--examples", 40)
+        status, out, err = cli("evaluate", *arguments)
         assert status == 0, err
         metrics = json.loads((folder / "evaluation.json").read_text())["metrics"]
         assert metrics["test/nll_examples"] == 40

@@ -24,8 +24,10 @@ def data(request):
 @pytest.fixture
 def checkpoint(cli, data):
     """A small VAE, trained for a few batches."""
-    words = ("--model.network", "mlp", "--model.hidden", 16, "--model.latent_dim", 3, "--trainer.max_steps", 20)
-    status, out, err = cli("fit", "--model", "vae", "--data", f"blocks.{data.__name__}", "--trainer.callbacks", "[]", *words)
+    arguments = ("--model.network", "mlp", "--model.hidden", 16, "--model.latent_dim", 3, "--trainer.max_steps", 20)
+    status, out, err = cli(
+        "fit", "--model", "vae", "--data", f"blocks.{data.__name__}", "--trainer.callbacks", "[]", *arguments
+    )
     assert status == 0, err
     return Path(out.splitlines()[-1].removeprefix("run: ")).resolve() / "checkpoints/last.ckpt"
 
@@ -94,8 +96,8 @@ def test_test_examples_are_scored_where_data_do_not_render(cli, checkpoint):
 
 @pytest.mark.parametrize("data", [RenderedBlocks], indirect=True)
 def test_sampled_codes_have_names_of_their_own(cli, checkpoint):
-    words = ("--scores", "mig,factor_vae_score", "--representation", "both", *SMALL)
-    status, out, err = cli("evaluate", "--ckpt", checkpoint, *words)
+    arguments = ("--scores", "mig,factor_vae_score", "--representation", "both", *SMALL)
+    status, out, err = cli("evaluate", "--ckpt", checkpoint, *arguments)
     assert status == 0, err
     report = report_of(checkpoint)
     assert [found["representation"] for found in report["disentanglement"]] == ["mean", "sampled"]
@@ -104,22 +106,22 @@ def test_sampled_codes_have_names_of_their_own(cli, checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("data", "words", "message"),
+    ("data", "arguments", "message"),
     [
         (Blocks, ("--scores", "mig,migg"), "no score 'migg'. Did you mean mig?"),
         (Blocks, ("--scores", "factor_vae_score"), "blocks can't render chosen factors, as factor_vae_score need it"),
     ],
     indirect=["data"],
 )
-def test_scores_that_are_not_there(cli, checkpoint, words, message):
-    status, _, err = cli("evaluate", "--ckpt", checkpoint, *words)
+def test_scores_that_are_not_there(cli, checkpoint, arguments, message):
+    status, _, err = cli("evaluate", "--ckpt", checkpoint, *arguments)
     assert status == 2
     assert message in err
     assert len(err.strip().splitlines()) <= 2
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("--points", 1), "--points 1: 2 or more"),
         (("--num_train", 0), "--num_train 0: 2 or more"),
@@ -127,8 +129,8 @@ def test_scores_that_are_not_there(cli, checkpoint, words, message):
         (("--representation", "median"), "--representation: invalid choice: 'median'"),
     ],
 )
-def test_wrong_words(cli, words, message):
-    status, _, err = cli("evaluate", "--ckpt", "none.ckpt", *words)
+def test_wrong_arguments(cli, arguments, message):
+    status, _, err = cli("evaluate", "--ckpt", "none.ckpt", *arguments)
     assert status == 2
     assert message in err
 

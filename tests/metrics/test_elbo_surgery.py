@@ -147,6 +147,6 @@ def test_a_vae_logs_all_three(posterior, prior, tmp_path):
             assert 0 <= parts[0] <= math.log(48) + 0.5
 
 
-def test_its_figures_are_no_scores_names():
+def test_its_metrics_are_no_scores_names():
     """Both are logged of one model, under ``val/`` and ``test/``."""
     assert not {"index_code_information", "marginal_kl"} & set(ALL_SCORES)

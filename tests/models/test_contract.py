@@ -172,7 +172,7 @@ def test_checkpoint_round_trip(name, spec, tmp_path):
     assert torch.equal(loaded.sample(4), expected)
 
 
-def test_validation_and_test_figures(name, spec, tmp_path):
+def test_validation_and_test_metrics(name, spec, tmp_path):
     model = build(name, spec)
     fit = trainer(tmp_path)
     for stage, metrics in (
@@ -184,7 +184,7 @@ def test_validation_and_test_figures(name, spec, tmp_path):
         assert all(torch.tensor(value).isfinite() for value in metrics[0].values())
 
 
-def test_abilities_hold_what_they_promise(name, spec):
+def test_protocols_hold_what_they_promise(name, spec):
     model = build(name, spec).eval()
     x = torch.zeros(3, *spec.shape, dtype=torch.uint8 if spec.levels else torch.float32)
     if isinstance(model, HasLikelihood):

@@ -321,11 +321,11 @@ def test_a_resumed_factor_vae_is_one_that_was_not_interrupted(tmp_path):
 
 
 @pytest.mark.parametrize("data", ["dsprites", "digits"])
-def test_a_preset_cut_short_has_figures_and_pictures(cli, data):
+def test_a_preset_cut_short_has_metrics_and_pictures(cli, data):
     """The study validates every 10,000 batches; scores are computed where the data have factors."""
     few = ("--data.resolution", 8, "--data.factors", '{"orientation": [0], "posX": [0, 31], "posY": [0, 31]}')
-    words = few if data == "dsprites" else ()
-    status, out, err = cli("fit", "--model", "dip_vae", "--data", data, "--trainer.max_steps", 2, *words)
+    options = few if data == "dsprites" else ()
+    status, out, err = cli("fit", "--model", "dip_vae", "--data", data, "--trainer.max_steps", 2, *options)
     assert status == 0, err
     folder = Path(out.splitlines()[-1].removeprefix("run: "))
     with (folder / "metrics.csv").open() as file:

@@ -342,12 +342,12 @@ def test_bf16(trained, data):
     assert (narrow - exact).abs().mean() / trained.spec.dims < 0.01
 
 
-def test_from_training_to_figures(cli):
+def test_from_training_to_metrics(cli):
     """The command line: preset, evaluation with samples, and metrics that fit together."""
-    small = [word for key, value in SMALL.items() for word in (f"--model.{key}", json.dumps(value))]
-    words = ("--trainer.max_steps", 8, "--trainer.val_check_interval", 8, "--trainer.check_val_every_n_epoch", 1)
-    words += ("--model.lr", 3e-3)
-    status, out, err = cli("fit", "--model", "flowpp", *small, *words)
+    small = [argument for key, value in SMALL.items() for argument in (f"--model.{key}", json.dumps(value))]
+    budget = ("--trainer.max_steps", 8, "--trainer.val_check_interval", 8, "--trainer.check_val_every_n_epoch", 1)
+    budget += ("--model.lr", 3e-3)
+    status, out, err = cli("fit", "--model", "flowpp", *small, *budget)
     assert status == 0, err
     run = Path(out.splitlines()[-1].removeprefix("run: "))
     assert (run / "pictures" / "samples.png").exists()

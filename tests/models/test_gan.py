@@ -420,13 +420,13 @@ def test_one_images_logit_does_not_depend_on_the_others():
 
 
 def test_what_is_wrong_is_said():
-    for options, words in (
+    for options, message in (
         ({"network": "dcgan"}, "network dcgan takes images"),
         ({"network": "resnet"}, "auto, mlp, dcgan"),
         ({"loss": "lsgan"}, "least_squares"),
         ({"critic_steps": 0}, "1 or more"),
     ):
-        with pytest.raises(ZooError, match=words) as caught:
+        with pytest.raises(ZooError, match=message) as caught:
             GAN(VECTORS, **options)
         assert len(str(caught.value).splitlines()) <= 2
 

@@ -12,21 +12,21 @@ import zoo
 from datamodules import Digits, Toy
 
 
-def trained(cli, *words: object):
+def trained(cli, *options: object):
     """The model that a preset trains to, as ``zoo.load`` gives it: with averaged weights, in evaluation mode."""
-    status, out, err = cli("fit", "--model", "gan", "--trainer.enable_progress_bar", "false", *words)
+    status, out, err = cli("fit", "--model", "gan", "--trainer.enable_progress_bar", "false", *options)
     assert status == 0, err
     return zoo.load(f"{out.splitlines()[-1].removeprefix('run: ')}/checkpoints/last.ckpt")
 
 
 @pytest.mark.parametrize(
-    ("words", "floor"),
+    ("options", "floor"),
     [(("--trainer.max_steps", 3000), 0.90), pytest.param((), 0.94, marks=pytest.mark.slow)],
     ids=["shortened", "whole"],
 )
-def test_ring(cli, words, floor):
+def test_ring(cli, options, floor):
     """All 8 modes, each with at least 5 % of the samples, and at least ``floor`` of the samples within 3 sigma of one."""
-    model, data = trained(cli, "--data", "toy", *words), Toy("ring")
+    model, data = trained(cli, "--data", "toy", *options), Toy("ring")
     torch.manual_seed(0)
     distance, mode = torch.cdist(model.sample(10_000), data.means).min(1)
     good = distance < 3 * data.std
@@ -50,11 +50,11 @@ def judge():
 
 
 @pytest.mark.parametrize(
-    ("words", "floor"),
+    ("options", "floor"),
     [(("--trainer.max_steps", 2000), 0.6), pytest.param((), 0.65, marks=pytest.mark.slow)],
     ids=["shortened", "whole"],
 )
-def test_digits(cli, judge, words, floor):
+def test_digits(cli, judge, options, floor):
     """Every class has at least 4 % of the samples, and the classifier's mean confidence in them is above ``floor``.
 
     It is 0.76 on real held-out digits and 0.19 on noise, which is what makes the floor mean something.
@@ -64,7 +64,7 @@ def test_digits(cli, judge, words, floor):
     noise = torch.randint(17, (2000, 1, 8, 8), dtype=torch.uint8)
     assert probability(real).max(1).mean() > 0.7
     assert probability(noise).max(1).mean() < 0.3
-    model = trained(cli, *words)
+    model = trained(cli, *options)
     torch.manual_seed(0)
     judged = probability(model.sample(2000))
     share = np.bincount(judged.argmax(1), minlength=10) / len(judged)

@@ -88,7 +88,7 @@ def test_waits_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gan", "diagonal, normal"])
-def test_rows_hold_the_figures_of_their_own_step(name, tmp_path):
+def test_rows_hold_the_metrics_of_their_own_step(name, tmp_path):
     """Logged at every step or at every third one, over two epochs: the same numbers, and nothing of other steps."""
     for every in (1, 3):
         torch.manual_seed(0)
@@ -98,7 +98,7 @@ def test_rows_hold_the_figures_of_their_own_step(name, tmp_path):
     assert third == [row for row in each if (int(row["step"]) + 1) % 3 == 0]
 
 
-def test_the_newest_figures_are_there_at_the_end_whatever_is_logged(tmp_path):
+def test_the_newest_metrics_are_there_at_the_end_whatever_is_logged(tmp_path):
     """For whoever asks the Trainer: callbacks that watch a training metric, and a notebook after ``fit``."""
     trainer = fit(MODELS["diagonal, normal"](Digits().spec), tmp_path)
     model = trainer.lightning_module
@@ -120,6 +120,6 @@ def test_a_run_that_is_stopped_logs_its_last_step(tmp_path):
     assert float(last["train/loss"]) == pytest.approx(model.latest_metrics["train/loss"].item())
 
 
-def test_lightnings_own_bar_shows_figures(tmp_path):
+def test_lightnings_own_bar_shows_metrics(tmp_path):
     bars = fit(MODELS["diagonal, normal"](Digits().spec), tmp_path, Timer("00:00:10:00"), log_every_n_steps=1)
     assert {"train/elbo", "train/kl", "train/reconstruction"} <= set(bars.progress_bar_metrics)

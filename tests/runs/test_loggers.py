@@ -95,8 +95,8 @@ def inspect(run: Path, *options: str) -> dict | list:
 def test_an_offline_run_and_its_resumption_are_one_run(cli, monkeypatch):
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    words = ("--wandb", "offline", "--trainer.log_every_n_steps", 2)
-    status, out, err = cli("fit", "--model", "gan", "--seed", 3, "--trainer.max_steps", 4, *words)
+    arguments = ("--wandb", "offline", "--trainer.log_every_n_steps", 2)
+    status, out, err = cli("fit", "--model", "gan", "--seed", 3, "--trainer.max_steps", 4, *arguments)
     assert status == 0, err
     folder = Path(out.splitlines()[-1].removeprefix("run: "))
     time.sleep(1)  # W&B names the file of an offline run by the second in which it started

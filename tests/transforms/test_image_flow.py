@@ -376,7 +376,7 @@ def test_inverse_has_the_derivatives_of_the_inverse_function(components):
 
 
 @pytest.mark.parametrize(
-    "mistake, words",
+    "mistake, message",
     [
         (lambda: ImageFlow((1, 1, 1)), "can't be split"),
         (lambda: ImageFlow((1, 4, 4), split="rows"), "'columns' or 'checkerboard'"),
@@ -392,6 +392,6 @@ def test_inverse_has_the_derivatives_of_the_inverse_function(components):
         (lambda: SpaceToDepth()(torch.zeros(1, 1, 3, 4)), "two even sides"),
     ],
 )
-def test_mistakes_are_named(mistake, words):
-    with pytest.raises(ZooError, match=words):
+def test_mistakes_are_named(mistake, message):
+    with pytest.raises(ZooError, match=message):
         mistake()

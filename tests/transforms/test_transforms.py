@@ -362,7 +362,7 @@ class ForwardOnly(Transform):
 
 
 @pytest.mark.parametrize(
-    "mistake, error, words",
+    "mistake, error, message",
     [
         (lambda: ForwardOnly().inverse(torch.zeros(1, 2)), NotInvertibleError, "ForwardOnly has no inverse"),
         (lambda: Compose([Reverse(), ForwardOnly()]).inverse(torch.zeros(1, 2)), NotInvertibleError, "no inverse"),
@@ -382,8 +382,8 @@ class ForwardOnly(Transform):
         (lambda: Entangle(PRIORS["laplace"](3), torch.eye(2)), ZooError, "3 dimensions"),
     ],
 )
-def test_mistakes_are_named(mistake, error, words):
-    with pytest.raises(error, match=words):
+def test_mistakes_are_named(mistake, error, message):
+    with pytest.raises(error, match=message):
         mistake()
 
 
