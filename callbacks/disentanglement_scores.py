@@ -3,8 +3,9 @@
 import math
 import time
 from collections.abc import Sequence
+from typing import Any, cast
 
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from zoo.evaluation.disentanglement import (
     require_rendering,
     unscorable,
 )
+from zoo.lightning import datamodule_of
 from zoo.metrics.disentanglement.factor_sampling import seeded
 from zoo.metrics.disentanglement.points import PointsMetric
 from zoo.metrics.disentanglement.scores import select
@@ -60,8 +62,9 @@ class DisentanglementScores(Callback):
             preset that is to train on any data.
         seed: Seed of the points and votes.
 
-    Raises: ZooError for a score that is none, a size below 1, and votes of data that can't render; for a model without
-        ``encode`` and data without factors unless ``where_possible``.
+    Raises:
+        ZooError: for a score that is none, a size below 1, and votes of data that can't render; for a model without
+            ``encode`` and data without factors unless ``where_possible``.
     """
 
     def __init__(
@@ -87,26 +90,27 @@ class DisentanglementScores(Callback):
         self._due = False
         self._held_out: PointsMetric | None = None
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """The number of validations so far."""
         return {"validations": self.validations}
 
-    def load_state_dict(self, state_dict: dict) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.validations = state_dict["validations"]
 
-    def setup(self, trainer: Trainer, pl_module: GenerativeModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't be scored, before training starts."""
-        reason = unscorable(pl_module)
+        model = _model(pl_module)
+        reason = unscorable(model)
         self._idle = reason is not None and self.where_possible
         if self._idle:
             return
         if reason is not None:
             raise ZooError(f"{type(self).__name__}: {reason}; leave it out, or set where_possible: true.")
-        require_rendering(self.scores, trainer.datamodule, pl_module.spec.name)
-        self._renders = can_render(trainer.datamodule)
+        require_rendering(self.scores, datamodule_of(trainer), model.spec.name)
+        self._renders = can_render(datamodule_of(trainer))
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: GenerativeModule) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Whether it is time."""
         self._due, self._held_out = False, None
         if not (trainer.sanity_checking or self._idle):
@@ -116,19 +120,26 @@ class DisentanglementScores(Callback):
             self._held_out = PointsMetric()
 
     def on_validation_batch_end(
-        self, trainer, pl_module: GenerativeModule, outputs, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Encode some of the validation examples, where the data do not render."""
         if self._held_out is None:
             return
+        model = _model(pl_module)
         if batch.factors is None:
-            raise ZooError(f"{type(self).__name__}: the validation batches of {pl_module.spec.name} have no factors.")
+            raise ZooError(f"{type(self).__name__}: the validation batches of {model.spec.name} have no factors.")
         wanted = math.ceil((self.sizes.points + self.sizes.test_points) / trainer.world_size)
         with seeded(self.seed + batch_idx) as generator:
             index = pick(len(batch.x), trainer.num_val_batches[0], wanted, generator).to(batch.x.device)
-            self._held_out.update(pl_module.encode(batch.x[index]), batch.factors[index])
+            self._held_out.update(encoder_of(model)(batch.x[index]), batch.factors[index])
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: GenerativeModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score and log."""
         if not self._due:
             return
@@ -137,9 +148,9 @@ class DisentanglementScores(Callback):
         found: tuple[dict[str, float], dict[str, str]] = ({}, {})
         if trainer.is_global_zero:
             try:
-                result = self._evaluate(trainer, pl_module, held_out)
+                result = self._evaluate(trainer, _model(pl_module), held_out)
                 found = result.scores, result.undefined
-                self._draw(trainer, pl_module, result)
+                self._draw(trainer, _model(pl_module), result)
             except ZooError as error:  # no points at all
                 found = {}, dict.fromkeys(self.scores, str(error))
         scores, undefined = trainer.strategy.broadcast(found)
@@ -153,10 +164,15 @@ class DisentanglementScores(Callback):
     ) -> DisentanglementResult:
         encoder = None
         if held_out is None:
-            encoder = cached_encoder(encoder_of(model), trainer.datamodule, model.device)
+            encoder = cached_encoder(encoder_of(model), datamodule_of(trainer), model.device)
         return evaluate_disentanglement(self.scores, self.sizes, encoder, held_out, self.seed)
 
     def _draw(self, trainer: Trainer, model: GenerativeModule, result: DisentanglementResult) -> None:
         if self.heat_maps:
             for name, image in result.heat_maps(model.spec.factor_names).items():
                 keep_picture(trainer, name, image)
+
+
+def _model(module: LightningModule) -> GenerativeModule:
+    """The model: Lightning's hooks know of LightningModule alone, and :func:`unscorable` asks for what is needed of it."""
+    return cast(GenerativeModule, module)

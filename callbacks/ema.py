@@ -19,12 +19,13 @@ class ExponentialMovingAverage(Callback):
     (batch normalization's running means) are copied. The checkpoint holds the average beside the trained weights:
     training goes on from the latter, and :func:`zoo.load` gives a model with the former.
 
-    References:
-        Yazici et al., The Unusual Effectiveness of Averaging in GAN Training, 2019, arXiv:1806.04498.
-
     Arguments:
         module: Name of the model's submodule: ``generator``.
         decay: The average's memory is about 1 / (1 - decay) batches.
+
+    References:
+        | The Unusual Effectiveness of Averaging in GAN Training (Yazici et al., 2019)
+        | https://arxiv.org/abs/1806.04498
     """
 
     def __init__(self, module: str = "generator", decay: float = 0.999):

@@ -100,7 +100,7 @@ def keep_picture(trainer: Trainer, name: str, image: Image.Image | list[Image.Im
     for logger in trainer.loggers:
         if hasattr(logger, "log_image"):
             logger.log_image(name, [image], step=trainer.global_step)
-        elif hasattr(experiment := getattr(logger, "experiment", None), "add_image"):
+        elif (experiment := getattr(logger, "experiment", None)) is not None and hasattr(experiment, "add_image"):
             pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
             pixels = pixels.view(image.height, image.width, 3)
             experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")

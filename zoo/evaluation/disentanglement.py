@@ -156,7 +156,7 @@ def evaluate_disentanglement(
         The scores, the reasons for those that are not defined, and the points.
 
     Raises:
-        ZooError: If no points can be drawn, since a code is not finite or there are no examples.
+        ZooError: if no points can be drawn, since a code is not finite or there are no examples.
     """
     bar = tqdm(names, "encoding", unit=" scores", disable=not progress)
     wanted = sizes.points + sizes.test_points

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from zoo.evaluation.disentanglement import (
 )
 from zoo.evaluation.inference import inference
 from zoo.metrics.disentanglement.factor_sampling import seeded
+from zoo.metrics.disentanglement.points import PointsMetric
 from zoo.metrics.disentanglement.scores import NEED_TEST_POINTS, SCORES, select
 from zoo.models.base import GenerativeModule, HasPosterior
 
@@ -114,8 +114,7 @@ class DisentanglementReport:
 
     @property
     def _points(self) -> tuple[int, int]:
-        points = self.draws[0].points
-        return len(points.codes), len(points.test[0])
+        return self.draws[0].points.sizes
 
     def _made_of(self, name: str) -> str:
         if name in RENDERED_SCORES:
@@ -135,10 +134,10 @@ def requested_scores(
 ) -> dict[Representation, list[str]]:
     """The scores to compute of each representation; none where none are possible and none were asked for by name.
 
-    Arguments: those of :func:`zoo.evaluation.evaluate`.
+    The arguments are those of :func:`zoo.evaluation.evaluate`.
 
     Raises:
-        ZooError: For what was asked for and is no score, or not possible here.
+        ZooError: for what was asked for and is no score, or not possible here.
     """
     if representation not in ("mean", "sampled", "both"):
         raise ZooError(f"representation {representation!r}: mean, sampled or both is accepted")
@@ -187,18 +186,19 @@ def disentanglement_report(
         The scores of every draw.
 
     Raises:
-        ZooError: If the model has no such codes, or no points can be drawn.
+        ZooError: if the model has no such codes, or no points can be drawn.
     """
     start = time.perf_counter()
     encode = encoder_of(model, representation)
     encoder = held_out = None
     with inference(model, seed):
-        if can_render(data):
-            encoder = cached_encoder(encode, data, model.device, cache_codes=None if representation == "mean" else False)
-        else:
-            held_out = _held_out(encode, data, repeats * (sizes.points + sizes.test_points), seed)
         seeds = range(seed, seed + repeats)
         try:
+            if can_render(data):
+                cache = None if representation == "mean" else False
+                encoder = cached_encoder(encode, data, model.device, cache_codes=cache)
+            else:
+                held_out = _held_out(encode, data, repeats * (sizes.points + sizes.test_points), seed)
             draws = [evaluate_disentanglement(names, sizes, encoder, held_out, each, progress) for each in seeds]
         except ZooError as error:
             raise ZooError(f"disentanglement scores: {error}. --scores none leaves them out.") from None
@@ -210,15 +210,14 @@ def _held_out(
     encode: Callable[[Tensor], Tensor], data: LightningDataModule, wanted: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Codes and factors of so many test examples, from all over the split, or of all."""
-    loader, codes, factors = data.test_dataloader(), [], []
+    loader, points = data.test_dataloader(), PointsMetric()
     with seeded(seed) as generator:
         for batch in loader:
             if batch.factors is None:
-                raise ZooError(f"the test batches of {type(data).__name__} have no factors: add --scores none.")
+                raise ZooError(f"the test batches of {type(data).__name__} have no factors")
             index = pick(len(batch.x), len(loader), wanted, generator).to(batch.x.device)
-            codes.append(encode(batch.x[index]))
-            factors.append(batch.factors[index].to(codes[-1].device))
-    return torch.cat(codes), torch.cat(factors)
+            points.update(encode(batch.x[index]), batch.factors[index])
+    return points.compute()
 
 
 def _spread(values: list[float]) -> float:

@@ -129,7 +129,7 @@ def evaluate(
         The metrics, as numbers, a table, JSON and pictures.
 
     Raises:
-        ZooError: For data of another shape or other levels than the model's, a number out of range, and what the model or
+        ZooError: for data of another shape or other levels than the model's, a number out of range, and what the model or
             the data can't give: a likelihood, codes, factors, rendered factors.
 
     Example:

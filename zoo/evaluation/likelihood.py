@@ -44,10 +44,11 @@ def evaluate_likelihood(
         ``test/nll_examples``, ``test/nll_samples`` and ``test/nll_seconds``.
 
     Raises:
-        ZooError: If the model has no likelihood.
+        ZooError: if the model has no likelihood.
 
     References:
-        Burda et al., Importance Weighted Autoencoders, 2016, arXiv:1509.00519 (bound; active units).
+        | Importance Weighted Autoencoders (Burda et al., 2016)
+        | https://arxiv.org/abs/1509.00519
     """
     if not isinstance(model, HasLikelihood):
         raise ZooError(f"--samples {samples}: {type(model).__name__} has no likelihood; leave --samples out.")

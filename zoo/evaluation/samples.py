@@ -28,7 +28,7 @@ def sample(model: GenerativeModule, n: int = 64, *, seed: int = 0, batch_size: i
         The samples in data space, (n, *shape), on the CPU.
 
     Raises:
-        ZooError: If ``n`` or ``batch_size`` is below 1.
+        ZooError: if ``n`` or ``batch_size`` is below 1.
 
     Example:
         >>> from zoo.models import GAN
@@ -54,7 +54,7 @@ def save_samples(x: Tensor, spec: DataSpec, path: str | Path) -> Path:
         The path.
 
     Raises:
-        ZooError: If the name ends in something else.
+        ZooError: if the name ends in something else.
 
     Example:
         >>> import tempfile

@@ -150,6 +150,11 @@ class PointScores:
         return importance_and_accuracy(*self.train, *self._tested, estimator=self.estimator, seed=self.seed)
 
     @property
+    def sizes(self) -> tuple[int, int]:
+        """How many points and test points there are."""
+        return len(self.codes), len(self.test[0]) if self.test is not None else 0
+
+    @property
     def _tested(self) -> tuple[Tensor, Tensor]:
         if self.test is None:
             raise ZooError("these scores need test points: give codes_test and factors_test")
