@@ -6,6 +6,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -15,6 +16,7 @@ from zoo.lightning import (
     datamodule_of,
     is_fast_dev_run,
     log_interval,
+    process_rank,
     quiet_lightning,
     set_hyperparameters,
     writes_row,
@@ -119,6 +121,14 @@ def test_log_interval(given, expected):
     assert log_interval(Trainer(log_every_n_steps=given, logger=False)) == expected, moved("log_interval")
 
 
+def test_process_rank(monkeypatch):
+    assert process_rank() == 0, moved("process_rank")
+    monkeypatch.setattr(rank_zero_only, "rank", 3)
+    called = []
+    rank_zero_only(called.append)(1)
+    assert process_rank() == 3 and not called, moved("process_rank")
+
+
 def test_datamodule_of(tmp_path):
     assert isinstance(datamodule_of(fit(tmp_path, Model(), max_steps=1)), Numbers), moved("datamodule_of")
     assert datamodule_of(Trainer(logger=False)) is None, moved("datamodule_of")
@@ -149,7 +159,8 @@ def test_set_hyperparameters(tmp_path):
 
 def test_every_function_is_tested():
     tested = {
-        writes_row, is_fast_dev_run, log_interval, datamodule_of, attached_trainer, set_hyperparameters, quiet_lightning
+        writes_row, is_fast_dev_run, log_interval, process_rank, datamodule_of, attached_trainer, set_hyperparameters,
+        quiet_lightning,
     }  # fmt: skip
     assert {getattr(zoo.lightning, name) for name in zoo.lightning.__all__} == tested
     assert all(inspect.getdoc(function) for function in tested)

@@ -35,9 +35,11 @@ def write_atomically(path: str | os.PathLike, text: bool = False, advice: str = 
         text: Open for text (UTF-8, line endings as written) and not for bytes.
         advice: What to do where it can't be written, a sentence; by default, to make room or choose another folder.
 
-    Returns: the open file; its ``name`` is the path of the unfinished one.
+    Returns:
+        the open file; its ``name`` is the path of the unfinished one.
 
-    Raises: WriteError, a ZooError that is an OSError too, where it can't be written.
+    Raises:
+        WriteError, a ZooError that is an OSError too, where it can't be written.
 
     Example:
         >>> import tempfile

@@ -13,6 +13,7 @@ __all__ = [
     "datamodule_of",
     "is_fast_dev_run",
     "log_interval",
+    "process_rank",
     "quiet_lightning",
     "set_hyperparameters",
     "writes_row",
@@ -43,6 +44,16 @@ def log_interval(trainer: "Trainer") -> int:
 def datamodule_of(trainer: "Trainer") -> "LightningDataModule | None":
     """The data that the Trainer runs on, None for loaders alone. Public and not declared, as :func:`is_fast_dev_run`."""
     return cast(Any, trainer).datamodule
+
+
+def process_rank() -> int:
+    """The number of this process before a Trainer exists.
+
+    Lightning keeps it as an attribute of a function, ``rank_zero_only.rank``, which is public and can't be declared.
+    """
+    from pytorch_lightning.utilities import rank_zero_only
+
+    return cast(Any, rank_zero_only).rank
 
 
 def attached_trainer(module: "LightningModule") -> "Trainer | None":

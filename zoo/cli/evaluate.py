@@ -5,13 +5,12 @@ from typing import Any
 
 import yaml
 from pytorch_lightning import LightningDataModule, seed_everything
-from pytorch_lightning.utilities import rank_zero_only
 
 from zoo import evaluation, registry
 from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
 from zoo.distributed import require_gpus
 from zoo.errors import ZooError
-from zoo.lightning import quiet_lightning
+from zoo.lightning import process_rank, quiet_lightning
 from zoo.registry import import_class
 from zoo.runs.checkpoints import load
 from zoo.runs.folder import run_of
@@ -36,7 +35,7 @@ def evaluate(
         devices=gpus or 1,
         **options,
     )
-    if rank_zero_only.rank != 0:
+    if process_rank() != 0:
         return
     found.checkpoint = ckpt
     out = out or (run or Path(ckpt).parent) / "evaluation.json"

@@ -6,13 +6,16 @@ import os
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 __all__ = ["MetricsCSV", "wandb_logger", "wandb_mode"]
+
+_MODES: dict[str, Literal["offline", "online", "shared"]] = {"offline": "offline", "online": "online", "shared": "shared"}
 
 
 class MetricsCSV(Logger):
@@ -46,7 +49,7 @@ class MetricsCSV(Logger):
         """Nothing: config.yaml beside the file has them."""
 
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add metrics to the row of ``step`` (batches)."""
         step = int(step or 0)
         if self._earlier:  # what a resumed run does again replaces what was there
@@ -100,7 +103,13 @@ def wandb_mode(asked: str) -> str:
 
 
 def wandb_logger(
-    mode: str, folder: Path, model: str, data: str, seed: int, settings: dict, summaries: dict[str, str]
+    mode: str,
+    folder: Path,
+    model: str,
+    data: str,
+    seed: int,
+    settings: dict[str, Any],
+    summaries: Mapping[str, str],
 ) -> WandbLogger | None:
     """A started W&B run in ``folder``, the same one when the folder's run is resumed; None where none can be had.
 
@@ -131,7 +140,7 @@ def wandb_logger(
             id=noted.read_text().strip(),
             resume="allow",
             dir=str(folder),
-            mode=mode,
+            mode=_MODES[mode],
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
         logger = WandbLogger(save_dir=str(folder), experiment=run)

@@ -4,6 +4,7 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +13,12 @@ import yaml
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
 from torch._dynamo.exc import TorchDynamoException
 
 from callbacks import FinalValidation, MetricsProgressBar, NonFiniteGuard
 from zoo import registry
 from zoo.errors import ZooError
+from zoo.lightning import process_rank
 from zoo.models.base import GenerativeModule
 from zoo.runs.checkpoints import require_same_model
 from zoo.runs.folder import new_run, run_of
@@ -85,7 +86,7 @@ def fit(
         The run, when training is over.
 
     Raises:
-        ZooError: For an option that the Trainer does not have, a strategy that can't train the model, a checkpoint of
+        ZooError: for an option that the Trainer does not have, a strategy that can't train the model, a checkpoint of
             another model, a folder that can't be written, and a disk that is full.
 
     Example:
@@ -110,7 +111,7 @@ def fit(
     if compile:
         model.compile()
     if trainer.is_global_zero:
-        if config is not None:
+        if config is not None and folder is not None:
             (folder / "config.yaml").write_text(config)
         weights, device = sum(parameter.numel() for parameter in model.parameters()), trainer.strategy.root_device
         print(f"{type(model).__name__}, {weights:,} parameters, on {model.spec.name} {model.spec.shape}, {device}")
@@ -158,7 +159,7 @@ def _folder(
     resume: str | Path | None,
 ) -> Path | None:
     """The run folder: a new one, or on going on that of the checkpoint. Processes that Lightning starts inherit it."""
-    if rank_zero_only.rank != 0:
+    if process_rank() != 0:
         return Path(os.environ["ZOO_RUN_FOLDER"]) if "ZOO_RUN_FOLDER" in os.environ else None
     if resume:
         require_same_model(resume, model)
@@ -170,7 +171,8 @@ def _folder(
 
 def _own_callbacks(model: GenerativeModule, folder: Path | None, options: Mapping[str, Any]) -> list[Callback]:
     """What every run has, unless the same was given or switched off."""
-    given, own = _listed(options.get("callbacks")), []
+    given = _listed(options.get("callbacks"))
+    own: list[Callback] = []
     if not any(isinstance(callback, NonFiniteGuard) for callback in given):
         own.append(NonFiniteGuard())
     own.append(FinalValidation())
@@ -178,11 +180,10 @@ def _own_callbacks(model: GenerativeModule, folder: Path | None, options: Mappin
         own.append(MetricsProgressBar())
     if options.get("enable_checkpointing") is not False and not any(isinstance(each, ModelCheckpoint) for each in given):
         where = folder / "checkpoints" if folder else None
-        common = {"dirpath": where, "enable_version_counter": False, "auto_insert_metric_name": False}
-        own.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common))
+        checkpoint = partial(ModelCheckpoint, where, enable_version_counter=False, auto_insert_metric_name=False)
+        own.append(checkpoint(filename="last", save_on_train_epoch_end=True))
         if model.monitor:
-            best = {"monitor": model.monitor, "mode": model.monitor_mode}
-            own.append(ModelCheckpoint(filename="best", **best, **common))
+            own.append(checkpoint(filename="best", monitor=model.monitor, mode=model.monitor_mode))
     return own
 
 
@@ -191,11 +192,11 @@ def _loggers(
     model: GenerativeModule,
     folder: Path | None,
     names: tuple[str, str],
-    wandb: str,
+    wandb: Literal["auto", "off", "offline", "online"],
     config: str | None,
 ) -> list[Logger]:
     """metrics.csv always; beside it the loggers that were given, else W&B."""
-    if rank_zero_only.rank != 0:
+    if process_rank() != 0 or folder is None:
         return []
     loggers: list[Logger] = [MetricsCSV(folder)]
     if given not in (None, True):
@@ -209,7 +210,7 @@ def _loggers(
     return loggers
 
 
-def _listed(given: Any) -> list:
+def _listed(given: Any) -> list[Any]:
     """One or several, or none, as a list."""
     return [*given] if isinstance(given, list | tuple) else [given] if given else []
 
@@ -225,8 +226,8 @@ def _train(run: Run, resume: str | Path | None) -> None:
             "It needs a C++ compiler on the CPU, Triton on a GPU; or leave --compile out."
         ) from error
     except OSError as error:
-        last = folder / "checkpoints" / "last.ckpt"
-        advice = f"go on with --ckpt_path {last}" if last.exists() else "start again"
+        last = folder / "checkpoints" / "last.ckpt" if folder is not None else None
+        advice = f"go on with --ckpt_path {last}" if last is not None and last.exists() else "start again"
         raise ZooError(
             f"{error.strerror or error}: {error.filename or folder}; training stopped at batch "
             f"{trainer.global_step}.\nWhen that is mended, {advice}."
