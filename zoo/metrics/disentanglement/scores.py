@@ -102,7 +102,7 @@ def score_codes(
 class PointScores:
     r"""Creates the scores of one set of codes and factors, each computed when asked for, what several need once.
 
-    Arguments: those of :func:`score_codes`.
+    The arguments are those of :func:`score_codes`.
 
     Raises:
         ZooError: as :func:`score_codes` does.
