@@ -1,5 +1,6 @@
 """The command line before anything heavy is imported: lists, help, arguments and wrong arguments."""
 
+import inspect
 import shlex
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from zoo import registry
+from zoo import evaluation, registry
 from zoo.cli.command import Command, expand
-from zoo.cli.main import help_text, list_zoo
+from zoo.cli.main import list_zoo
+from zoo.cli.options import EVALUATE, FIT, SAMPLE
 from zoo.errors import ZooError
+from zoo.runs import training
 
 
 def python(*arguments: str) -> tuple[float, subprocess.CompletedProcess]:
@@ -77,10 +80,54 @@ def test_the_list_names_every_model_and_data_set_and_what_it_is_for():
             assert entry.summary in text
 
 
-def test_help_fits_on_a_screen():
-    lines = help_text().splitlines()
+@pytest.mark.parametrize("arguments", [FIT, SAMPLE, EVALUATE], ids=lambda each: each.command)
+def test_help_fits_on_a_screen(arguments):
+    lines = arguments.help().splitlines()
     assert len(lines) <= 30
     assert max(map(len, lines)) <= 132
+    for argument in arguments.table:
+        assert not argument.help or f"--{argument.name}" in arguments.help()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "function", "own"),
+    [
+        (SAMPLE, evaluation.sample, {"ckpt", "out", "device"}),
+        (EVALUATE, evaluation.evaluate, {"ckpt", "data", "gpus", "out"}),
+        (FIT, training.fit, {"model", "data", "gpus", "config", "ckpt_path", "seed"}),
+    ],
+    ids=["sample", "evaluate", "fit"],
+)
+def test_commands_have_the_arguments_of_the_functions_that_they_call(arguments, function, own):
+    """By name and with the same default, but for those that say which objects the function is called with."""
+    parameters = inspect.signature(function).parameters
+    typed = {name: default for name, default in arguments.defaults.items() if name not in own}
+    assert {name: parameters[name].default for name in typed} == typed
+
+
+@pytest.mark.parametrize(
+    ("argv", "values", "rest"),
+    [
+        (["--ckpt", "a", "--data.root", "-1", "--samples=3"], {"ckpt": "a", "samples": 3}, ["--data.root", "-1"]),
+        (["--ckpt=a=b", "--out", "x.json"], {"ckpt": "a=b", "out": Path("x.json")}, []),
+        (["--seed", "-1", "--ckpt", "a", "--ckpt", "b"], {"seed": -1, "ckpt": "b"}, []),
+    ],
+)
+def test_values_and_what_is_handed_on(argv, values, rest):
+    assert EVALUATE.read(argv) == (values, rest)
+
+
+@pytest.mark.parametrize(
+    ("typed", "settings"),
+    [
+        (["--compile"], {"compile": True}),
+        (["--compile", "--wandb", "off"], {"compile": True, "wandb": "off"}),
+        (["--compile", "false"], {"compile": False}),
+        (["--compile=false"], {"compile": False}),
+    ],
+)
+def test_flags(typed, settings):
+    assert Command(["--model", "gan", *typed]).settings == settings
 
 
 @pytest.mark.parametrize("name", [*registry.MODELS])
@@ -129,6 +176,10 @@ def test_a_class_of_ones_own_takes_its_ancestors_preset():
         (["--model", "--gpus", "2"], "--model needs a value"),
         (["--model", "gan", "--gpus", "two"], "--gpus two: a whole number is needed"),
         (["--model", "gan", "--gpus=-1"], "--gpus -1: a whole number is needed"),
+        (["--model", "gan", "--wandb", "onlin"], "--wandb: invalid choice: 'onlin' .*Did you mean online?"),
+        (["--model", "gan", "--compile", "yes"], "no option yes"),
+        (["--model", "gan", "--seed", "one"], "--seed: invalid int value: 'one'"),
+        (["--model", "gan", "--model.lr=1", "2"], "no option 2"),
     ],
 )
 def test_wrong_arguments(given, message):

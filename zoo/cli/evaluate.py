@@ -57,7 +57,7 @@ def _data(run: Path | None, name: str | None, options: list[str]) -> LightningDa
         raise ZooError("no config.yaml beside the checkpoint says what it was trained on: name it with --data NAME.")
     cls = import_class(stored["class_path"])
     known = [f"--data.{option}" for option in option_names(cls)]
-    for option in [word.partition("=")[0] for word in options if word.startswith("--")]:
+    for option in [typed.partition("=")[0] for typed in options if typed.startswith("--")]:
         if option not in known:
             raise unknown_option(option, "", ["--ckpt", "--data", "--gpus", "--seed", "--out", *known])
     parser = Parser()

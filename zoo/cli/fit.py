@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser
@@ -10,6 +11,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from zoo import registry
 from zoo.cli.command import Command, expand
+from zoo.cli.options import FIT
 from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
 from zoo.distributed import require_gpus
 from zoo.errors import ZooError
@@ -46,12 +48,26 @@ def _spec_dict(data: LightningDataModule) -> dict:
     return spec_of(data).to_dict()
 
 
+def _help_of_classes(named: dict[str, tuple[str | None, dict[str, registry.Entry]]]) -> str:
+    """The options of the classes that were named for each group, ``model`` and ``data``."""
+    parser = ArgumentParser(prog="python -m zoo.fit", add_help=False, usage=argparse.SUPPRESS)
+    for group, (name, entries) in named.items():
+        if name is not None:
+            cls = import_class(entries[name].path if name in entries else name)
+            parser.add_class_arguments(cls, group, skip={"spec"}, fail_untyped=False)
+    lines = parser.format_help().replace("``", "").strip().splitlines()
+    shown = [line for line in lines if "Path to a configuration file" not in line]
+    return "\n".join([*shown, "", "The arguments common to all models: python -m zoo.fit --help"])
+
+
 class ZooCLI(LightningCLI):
     """Parses a :class:`~zoo.cli.command.Command` and builds what it asks for.
 
     Attributes:
         model, datamodule: What was asked for.
     """
+
+    parser: Parser
 
     def __init__(self, command: Command):
         self.command = command
@@ -70,30 +86,31 @@ class ZooCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The zoo's own options, and the data's spec for the model."""
-        parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint to go on with.")
-        parser.add_argument("--wandb", choices=["auto", "off", "offline", "online"], default="auto", help="W&B mode.")
-        parser.add_argument("--compile", type=bool, nargs="?", const=True, default=False, help="Use torch.compile.")
+        for each in FIT.table:
+            if each.setting:
+                kind = each.type | None if each.default is None else each.type
+                parser.add_argument(f"--{each.name}", type=kind, default=each.default, help=each.help)
         parser.add_argument("--help-all", action="help", help="Show every option.")
         parser.link_arguments("data", "model.init_args.spec", compute_fn=_spec_dict, apply_on="instantiate")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: None) -> None:
-        """Expand the short words, refuse what is no option by its exact name, and parse."""
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Expand the short arguments, refuse what is no option by its exact name, and parse."""
         command = self.command
         if command.ckpt_path and not command.model and not command.configs:
             if (run := run_of(command.ckpt_path)) is None:
                 raise ZooError(f"no config.yaml beside {command.ckpt_path}: name the model and data, or give --config.")
             command.run_config = run / "config.yaml"
-        if any(word in ("-h", "--help") for word in command.rest):
-            self._print_help()
+        if command.asks_help:
+            print(_help_of_classes({"model": (command.model, registry.MODELS), "data": (command.data, registry.DATA)}))
             raise SystemExit(0)
         arguments = expand(command, _ancestor)
         self._refuse_unknown(parser, arguments)
-        self.config = parser.parse(arguments)
+        self.config = self.parser.parse(arguments)
         if isinstance(devices := self.config.trainer.devices, str) and devices.isdecimal():
             self.config.trainer.devices = int(devices)  # the parser tries `str` first and would save '4'
 
     def _classes(self, arguments: list[str]) -> dict[str, type]:
-        """The classes that --model and --data stand for, from the configuration files and words, the last one winning."""
+        """The classes that --model and --data stand for, in configuration files or as typed; the last one wins."""
         paths: dict[str, str] = {}
         for argument in arguments:
             key, _, value = argument.partition("=")
@@ -125,17 +142,6 @@ class ZooCLI(LightningCLI):
                     continue
                 whose, near = f" of {cls.__name__}", [f"--{group}.{option}" for option in options]
             raise unknown_option(key, whose, near)
-
-    def _print_help(self) -> None:
-        words = {"model": (self.command.model, registry.MODELS), "data": (self.command.data, registry.DATA)}
-        parser = ArgumentParser(prog="python -m zoo.fit", add_help=False, usage=argparse.SUPPRESS)
-        for group, (name, entries) in words.items():
-            if name is not None:
-                cls = import_class(entries[name].path if name in entries else name)
-                parser.add_class_arguments(cls, group, skip={"spec"}, fail_untyped=False)
-        lines = parser.format_help().replace("``", "").strip().splitlines()
-        print("\n".join(line for line in lines if "Path to a configuration file" not in line))
-        print("\nThe words common to all models: python -m zoo.fit --help")
 
     def instantiate_classes(self) -> None:
         """Build model, data, callbacks and loggers; GPUs that are not there are noticed first."""

@@ -1,84 +1,157 @@
-"""The words of ``zoo.sample`` and ``zoo.evaluate``, understood before anything heavy is imported."""
+"""The arguments of every command. Nothing heavy is imported for them."""
 
-import argparse
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 from zoo import registry
-from zoo.errors import ZooError
+from zoo.cli.arguments import Argument, Arguments
 
-__all__ = ["evaluate_options", "sample_options"]
-
-
-class _Words(argparse.ArgumentParser):
-    """Exact options only; an error is a line or two, with the nearest option for one that is unknown."""
-
-    def __init__(self, verb: str, description: str):
-        super().__init__(f"python -m zoo.{verb}", description=description, allow_abbrev=False)
-        self.verb = verb
-        self.add_argument("--ckpt", required=True, metavar="FILE", help="a run's checkpoints/last.ckpt or best.ckpt")
-        self.add_argument("--seed", type=int, default=0, help="random seed (default 0)")
-
-    def error(self, message: str):
-        """Raise ZooError."""
-        raise ZooError(f"{message}.\n`python -m zoo.{self.verb} --help` explains the options.")
-
-    def refuse(self, words: list[str]) -> None:
-        """ZooError for words that are no options."""
-        if words:
-            near = registry.suggestion(words[0].partition("=")[0], self._option_string_actions)
-            raise ZooError(f"no option {words[0]}.{near}\n`python -m zoo.{self.verb} --help` explains the options.")
+__all__ = ["EVALUATE", "FIT", "SAMPLE"]
 
 
-def sample_options(argv: list[str]) -> argparse.Namespace:
-    """The options of a ``zoo.sample`` command."""
-    parser = _Words("sample", "Draw samples from a trained model.")
-    parser.add_argument("--n", type=int, default=64, help="how many samples (default 64)")
-    forms = ".png: a grid of images or a plot of vectors; .npz: the array x, like the data (default samples.png)"
-    parser.add_argument("--out", type=Path, default=Path("samples.png"), metavar="FILE", help=forms)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps (default cpu)")
-    options, rest = parser.parse_known_args(argv)
-    parser.refuse(rest)
-    if options.n < 1:
-        raise ZooError(f"--n {options.n}: 1 or more is needed")
-    if options.out.suffix not in (".png", ".npz"):
-        raise ZooError(f"--out {options.out}: the name must end in .png or .npz")
-    return options
+def _names(names: Iterable[str]) -> str:
+    return "\n".join(textwrap.wrap(", ".join(names), 80))
 
 
-def evaluate_options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The options of a ``zoo.evaluate`` command, and the words of it that are options of the data."""
-    about = "Test a trained model on the test split of its data. Options of the data (--data.root DIR) are accepted too."
-    parser = _Words("evaluate", about)
-    parser.add_argument("--data", metavar="NAME", help="another data set than the run's (python -m zoo lists them)")
-    samples = "importance samples per example for log p(x), of models that have one (default 0: none)"
-    parser.add_argument("--samples", type=int, default=0, metavar="K", help=samples)
-    parser.add_argument("--examples", type=int, metavar="N", help="use only the first N test examples for --samples")
-    scores = "disentanglement scores, of models that encode data with known factors: all (default), none, or mig,sap,..."
-    parser.add_argument("--scores", metavar="LIST", help=scores)
-    points = "points for them, and half as many test points (default 10000, as in the study)"
-    parser.add_argument("--points", type=int, default=10000, metavar="N", help=points)
-    votes = "votes for the beta-VAE and FactorVAE scores, and half as many fresh ones (default 500; the study: 10000)"
-    parser.add_argument("--num_train", type=int, default=500, metavar="V", help=votes)
-    repeats = "draws of points and votes; the scores' spread over them is given (default 1)"
-    parser.add_argument("--repeats", type=int, default=1, metavar="R", help=repeats)
-    kinds = "codes to score: encode(x) (mean, the default), draws from q(z|x) (sampled), or both"
-    parser.add_argument("--representation", choices=("mean", "sampled", "both"), default="mean", help=kinds)
-    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="0 (default): CPU; 1: one GPU")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file (default: evaluation.json in the run folder)")
-    options, rest = parser.parse_known_args(argv)
-    if not any(word.startswith("--data.") for word in rest):
-        parser.refuse(rest)
-    if options.data is not None and options.data not in registry.DATA and "." not in options.data:
-        near = registry.suggestion(options.data, registry.DATA)
-        raise ZooError(f"no data set {options.data!r} among {', '.join(registry.DATA)}.{near}")
-    for name, value, least in (
-        ("samples", options.samples, 0),
-        ("examples", options.examples, 1),
-        ("gpus", options.gpus, 0),
-        ("points", options.points, 2),
-        ("num_train", options.num_train, 2),
-        ("repeats", options.repeats, 1),
-    ):
-        if value is not None and value < least:
-            raise ZooError(f"--{name} {value}: {least} or more is needed")
-    return options, rest
+FIT = Arguments(
+    "fit",
+    "--model NAME [--data NAME] [--gpus N] [options]",
+    (
+        Argument(
+            "model",
+            f"what to train: {_names(registry.MODELS)}\nor a class of your own: my_file.MyModel",
+            "NAME",
+            str,
+            entries=registry.MODELS,
+        ),
+        Argument(
+            "data",
+            f"what to train it on: {_names(registry.DATA)}\nor a class of your own; each model's preset names one",
+            "NAME",
+            str,
+            entries=registry.DATA,
+        ),
+        Argument(
+            "gpus",
+            "train on N GPUs; 0 trains on the CPU (default: one GPU where there is one)",
+            "N",
+            int,
+            least=0,
+            expected="a whole number is needed, 0 for the CPU",
+        ),
+        Argument("seed", "random seed (default 0)", "N", int),
+        Argument(
+            "config", "settings from a YAML file, such as a run's config.yaml, over the preset", "FILE", str, several=True
+        ),
+        Argument("ckpt_path", "go on with a run: all states, the same folder, the same W&B run", "FILE", str, setting=True),
+        Argument(
+            "wandb",
+            "off, offline, online; default: online where you are logged in, else offline",
+            "MODE",
+            Literal["auto", "off", "offline", "online"],
+            "auto",
+            setting=True,
+        ),
+        Argument(
+            "compile",
+            "train by torch.compile: half a minute to minutes at the start, then mostly shorter batches",
+            type=bool,
+            default=False,
+            setting=True,
+        ),
+        Argument("model.OPTION", "an option of the model:    --model.lr 3e-4", "V"),
+        Argument("data.OPTION", "an option of the data:     --data.root ~/data --data.batch_size 128", "V"),
+        Argument(
+            "trainer.OPTION", "an option of the Trainer:  --trainer.max_steps 1000 --trainer.precision bf16-mixed", "V"
+        ),
+        Argument("print_config", "show the whole configuration as YAML and stop"),
+        *(Argument(name) for name in ("help", "help-all", "seed_everything", "trainer")),
+    ),
+    more="""\
+Options win over files, files over the preset. Results: runs/<model>-<data>/<number>/.
+More:  python -m zoo                          lists models and data sets
+       python -m zoo.fit --model NAME --help  the options of that model, and of its data
+       python -m zoo.fit --help-all           every option of the Trainer as well
+       python -m zoo.sample --help            samples from a checkpoint
+       python -m zoo.evaluate --help          test metrics of a checkpoint""",
+)
+
+_CKPT = Argument("ckpt", "a run's checkpoints/last.ckpt or best.ckpt", "FILE", str, required=True)
+_SEED = Argument("seed", "random seed (default 0)", "N", int, 0)
+
+SAMPLE = Arguments(
+    "sample",
+    "--ckpt FILE [options]",
+    (
+        _CKPT,
+        Argument("n", "how many samples (default 64)", "N", int, 64, least=1),
+        Argument(
+            "out",
+            ".png: a grid of images or a plot of vectors; .npz: the array x, like the data (default samples.png)",
+            "FILE",
+            Path,
+            Path("samples.png"),
+            endings=(".png", ".npz"),
+        ),
+        _SEED,
+        Argument("device", "cpu, cuda, mps (default cpu)", "DEVICE", str, "cpu"),
+    ),
+    about="Draw samples from a trained model.",
+)
+
+EVALUATE = Arguments(
+    "evaluate",
+    "--ckpt FILE [options]",
+    (
+        _CKPT,
+        Argument("data", "another data set than the run's (python -m zoo lists them)", "NAME", str, entries=registry.DATA),
+        Argument("data.OPTION", "an option of the data:  --data.root ~/data", "V"),
+        Argument(
+            "samples",
+            "importance samples per example for log p(x), of models that have one (default 0: none)",
+            "K",
+            int,
+            0,
+            least=0,
+        ),
+        Argument("examples", "use only the first N test examples for --samples", "N", int, least=1),
+        Argument(
+            "scores",
+            "disentanglement scores, of models that encode data with known factors:\nall (default), none, or mig,sap,...",
+            "LIST",
+            str,
+        ),
+        Argument(
+            "points",
+            "points for them, and half as many test points (default 10000, as in the study)",
+            "N",
+            int,
+            10000,
+            least=2,
+        ),
+        Argument(
+            "num_train",
+            "votes for the beta-VAE and FactorVAE scores, and half as many fresh ones\n(default 500; the study: 10000)",
+            "V",
+            int,
+            500,
+            least=2,
+        ),
+        Argument(
+            "repeats", "draws of points and votes; the scores' spread over them is given (default 1)", "R", int, 1, least=1
+        ),
+        Argument(
+            "representation",
+            "codes to score: encode(x) (mean, the default), draws from q(z|x) (sampled), or both",
+            "KIND",
+            Literal["mean", "sampled", "both"],
+            "mean",
+        ),
+        Argument("gpus", "0 (default): CPU; 1: one GPU", "N", int, 0, least=0),
+        _SEED,
+        Argument("out", "JSON file (default: evaluation.json in the run folder)", "FILE", Path),
+    ),
+    about="Test a trained model on the test split of its data.",
+)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning.cli import LightningArgumentParser
@@ -49,7 +49,7 @@ class Parser(LightningArgumentParser):
         except _Refusal as refusal:
             raise refusal.as_zoo_error(arguments) from None
 
-    def error(self, message: str, ex: Exception | None = None):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Leave the parser, and those that made it, for :meth:`parse`."""
         raise _Refusal(str(message), ex)
 
