@@ -1,7 +1,42 @@
 """One file per data set; all give the same Batch. Classes are imported when they are first asked for."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datamodules.base import DataModule
+    from datamodules.cars3d import Cars3D
+    from datamodules.cifar10 import CIFAR10
+    from datamodules.digits import Digits
+    from datamodules.dsprites import DSprites
+    from datamodules.dsprites_variants import BackgroundDSprites, ColorDSprites, NoisyDSprites, ScreamDSprites
+    from datamodules.factor_files import FactorFiles
+    from datamodules.factors import FactorGrid
+    from datamodules.folder import ImageFolder
+    from datamodules.mnist import MNIST, FashionMNIST
+    from datamodules.shapes3d import Shapes3D
+    from datamodules.smallnorb import SmallNORB
+    from datamodules.toy import Toy
+
+__all__ = [
+    "CIFAR10",
+    "MNIST",
+    "BackgroundDSprites",
+    "Cars3D",
+    "ColorDSprites",
+    "DSprites",
+    "DataModule",
+    "Digits",
+    "FactorFiles",
+    "FactorGrid",
+    "FashionMNIST",
+    "ImageFolder",
+    "NoisyDSprites",
+    "ScreamDSprites",
+    "Shapes3D",
+    "SmallNORB",
+    "Toy",
+]
 
 _HOME = {
     "BackgroundDSprites": "dsprites_variants",
@@ -23,10 +58,12 @@ _HOME = {
     "Toy": "toy",
 }
 
-__all__ = list(_HOME)
-
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"datamodules.{_HOME[name]}"), name)
     raise AttributeError(f"module 'datamodules' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,6 +1,7 @@
 """Imports run one way: for every package and every file at the root of `zoo/`, what it may import of ours."""
 
 import ast
+import importlib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -98,3 +99,24 @@ def test_a_circle_and_a_late_import_are_noticed(tmp_path):
     assert imports(tmp_path / "late.py") == {"zoo.registry", "zoo.cli.main"}
     with pytest.raises(CycleError):
         TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+
+
+LAZY = ("callbacks", "datamodules")
+
+
+@pytest.mark.parametrize("package", LAZY)
+def test_classes_that_are_imported_when_asked_for(package):
+    """What a type checker reads is what is imported, and tab completion lists it before it is."""
+    module = importlib.import_module(package)
+    typed = {
+        name.name: node.module
+        for block in ast.parse(FILES[package].read_text()).body
+        if isinstance(block, ast.If)
+        for node in block.body
+        for name in node.names
+    }
+    assert sorted(typed) == sorted(module.__all__)
+    assert {*module.__all__} <= {*dir(module)}
+    assert {name: getattr(module, name).__module__ for name in typed} == typed
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        module.Nothing  # noqa: B018
