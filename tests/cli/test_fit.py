@@ -1,7 +1,6 @@
 """`python -m zoo.fit`: options, run folders, resuming, several processes, and what goes wrong."""
 
 import csv
-import errno
 import os
 import shutil
 import subprocess
@@ -343,17 +342,28 @@ def test_a_run_folder_that_cant_be_written(cli, tmp_path):
     assert "--trainer.default_root_dir" in err
 
 
-def test_a_full_disk_keeps_the_last_good_checkpoint(cli, new_run_folder, monkeypatch):
-    good = (new_run_folder / "checkpoints/last.ckpt").read_bytes()
-    metrics = (new_run_folder / "metrics.csv").read_bytes()
-
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoints/last.ckpt")
-
-    monkeypatch.setattr("lightning_fabric.plugins.io.torch_io._atomic_save", full)
-    status, _, err = cli("fit", "--ckpt_path", new_run_folder / "checkpoints/last.ckpt", "--trainer.max_steps", 60)
-    assert status == 2
-    assert "No space left on device" in err
-    assert len(err.strip().splitlines()[-2:]) == 2
-    assert (new_run_folder / "checkpoints/last.ckpt").read_bytes() == good
-    assert (new_run_folder / "metrics.csv").read_bytes().startswith(metrics[:100])
+@pytest.mark.parametrize("what", ["last.ckpt", "metrics.csv", "config.yaml"])
+def test_a_full_disk_keeps_what_was_good(new_run_folder, tmp_path, what):
+    """A real limit on the size of files, in a process of its own; a file of each kind is the first that is too large."""
+    last = new_run_folder / "checkpoints" / "last.ckpt"
+    size = {"last.ckpt": 100_000, "metrics.csv": 3_000, "config.yaml": 1_000}[what]
+    code = f"""
+import resource, signal, sys
+from zoo.cli.main import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
+main("fit", sys.argv[1:])
+"""
+    words = ["--ckpt_path", last, "--trainer.max_steps", "90", "--trainer.log_every_n_steps", "1"]
+    words += ["--trainer.enable_checkpointing", "false"] if what == "metrics.csv" else []
+    before = {path: path.read_bytes() for path in new_run_folder.rglob("*") if path.is_file()}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 2, done.stderr
+    error, advice = done.stderr.strip().splitlines()[-2:]
+    assert f"{what} can't be written: File too large" in error
+    assert advice == f"When that is mended, go on with --ckpt_path {last}." or what == "config.yaml"
+    after = {path: path.read_bytes() for path in new_run_folder.rglob("*") if path.is_file() and path.suffix != ".png"}
+    changed = {path.name for path in after if after[path] != before.get(path)}
+    assert changed <= {"metrics.csv", "config.yaml"} - {what}

@@ -1,15 +1,49 @@
 """Checkpoints: read safely, explained when they are not what they should be, and turned back into models."""
 
+import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 
 from zoo import registry
 from zoo.errors import ZooError
+from zoo.files import write_atomically
 from zoo.spec import DataSpec
 
-__all__ = ["load", "read", "require_same_data", "require_same_model"]
+__all__ = ["AtomicCheckpointIO", "load", "read", "require_same_data", "require_same_model"]
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are whole on the disk or not there at all; a plugin for the Trainer, which every run of the zoo has.
+
+    Lightning's own writes into the folder for temporary files and then moves: where that is another file system, a move is
+    a copy, and a kill or a full disk leaves half a file in the place of the last good one.
+
+    Raises: WriteError where a checkpoint can't be written; it says with which one to go on.
+
+    Example:
+        >>> from pytorch_lightning import Trainer
+        >>> trainer = Trainer(plugins=[AtomicCheckpointIO()], accelerator="cpu", logger=False)
+    """
+
+    def save_checkpoint(self, checkpoint: dict, path: str | os.PathLike, storage_options: Any = None) -> None:
+        """Write ``checkpoint`` to ``path`` by :func:`zoo.files.write_atomically`; to an address, as Lightning does."""
+        if "://" in str(path) or storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with write_atomically(path, advice=_advice(Path(path))) as file:
+            torch.save(checkpoint, file)
+
+
+def _advice(path: Path) -> str:
+    """What to do where ``path`` can't be written."""
+    kept = max(path.parent.glob("*.ckpt"), key=lambda each: each.stat().st_mtime, default=None)
+    if kept is None:
+        return "There is no earlier checkpoint: make room, or name another folder, and start again."
+    return f"When that is mended, go on with --ckpt_path {kept}"
 
 
 def read(path: str | Path) -> dict:

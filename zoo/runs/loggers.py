@@ -13,6 +13,8 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from zoo.files import write_atomically
+
 __all__ = ["MetricsCSV", "wandb_logger", "wandb_mode"]
 
 _MODES: dict[str, Literal["offline", "online", "shared"]] = {"offline": "offline", "online": "online", "shared": "shared"}
@@ -75,12 +77,10 @@ class MetricsCSV(Logger):
         if not self._rows:
             return
         columns = ["step", *sorted({name for row in self._rows.values() for name in row})]
-        new = self.path.with_suffix(".csv.new")
-        with new.open("w", newline="") as file:
+        with write_atomically(self.path, text=True) as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows({"step": step, **row} for step, row in sorted(self._rows.items()))
-        os.replace(new, self.path)  # a full disk leaves the last good file
         self._written = time.monotonic()
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 import yaml
+from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
@@ -18,9 +19,10 @@ from torch._dynamo.exc import TorchDynamoException
 from callbacks import FinalValidation, MetricsProgressBar, NonFiniteGuard
 from zoo import registry
 from zoo.errors import ZooError
+from zoo.files import WriteError, write_atomically
 from zoo.lightning import process_rank
 from zoo.models.base import GenerativeModule
-from zoo.runs.checkpoints import require_same_model
+from zoo.runs.checkpoints import AtomicCheckpointIO, require_same_model
 from zoo.runs.folder import new_run, run_of
 from zoo.runs.loggers import MetricsCSV, wandb_logger, wandb_mode
 
@@ -107,12 +109,16 @@ def fit(
     folder = _folder(model, data, root, names, resume)
     options["callbacks"] = [*_listed(options.get("callbacks")), *_own_callbacks(model, folder, options)]
     options["logger"] = _loggers(options.get("logger"), model, folder, names, wandb, config)
+    options["plugins"] = _listed(options.get("plugins"))
+    if not any(isinstance(plugin, CheckpointIO) for plugin in options["plugins"]):
+        options["plugins"].append(AtomicCheckpointIO())
     trainer = Trainer(default_root_dir=folder, **options)
     if compile:
         model.compile()
     if trainer.is_global_zero:
         if config is not None and folder is not None:
-            (folder / "config.yaml").write_text(config)
+            with write_atomically(folder / "config.yaml", text=True) as file:
+                file.write(config)
         weights, device = sum(parameter.numel() for parameter in model.parameters()), trainer.strategy.root_device
         print(f"{type(model).__name__}, {weights:,} parameters, on {model.spec.name} {model.spec.shape}, {device}")
     run = Run(model, data, trainer, folder)
@@ -228,10 +234,11 @@ def _train(run: Run, resume: str | Path | None) -> None:
     except OSError as error:
         last = folder / "checkpoints" / "last.ckpt" if folder is not None else None
         advice = f"go on with --ckpt_path {last}" if last is not None and last.exists() else "start again"
-        raise ZooError(
-            f"{error.strerror or error}: {error.filename or folder}; training stopped at batch "
-            f"{trainer.global_step}.\nWhen that is mended, {advice}."
-        ) from error
+        what = f"{error.strerror or error}: {error.filename or folder}"
+        if isinstance(error, WriteError):
+            what = str(error).splitlines()[0].rstrip(".")
+        what = f"{what}; training stopped at batch {trainer.global_step}"
+        raise ZooError(f"{what}.\nWhen that is mended, {advice}.") from error
     finally:
         if trainer.is_global_zero:
             for logger in trainer.loggers:
