@@ -1,18 +1,19 @@
 """Cars3D: renderings of cars, of three known factors, from the published archive of MATLAB files."""
 
-import io
+import math
+import os
 import re
-import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from PIL import Image
-from scipy.io import loadmat
 
 from datamodules.factor_files import FactorFiles
 from datamodules.files import Published
+from datamodules.readers import open_regular, read_exactly, read_mat, tar_files
 
 __all__ = ["Cars3D"]
 
@@ -57,24 +58,27 @@ class Cars3D(FactorFiles):
     def read(self, paths: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """A car at a time; two passes, because cars are numbered in the order of all names."""
         elevations, azimuths, objects = self.grid.values()
-        names = sorted(name for name, _ in _meshes(paths[0]))
+        names = sorted(name for name, _, _ in _meshes(paths[0]))
         if len(set(names)) != objects or len(names) != objects:
             raise ValueError(f"it holds {len(names)} files cars/car_*_mesh.mat, and {objects} are needed")
-        for name, content in _meshes(paths[0]):
-            pictures = loadmat(io.BytesIO(content()), variable_names=["im"])["im"]
-            if pictures.shape != (self.side, self.side, 3, azimuths, elevations) or pictures.dtype != np.uint8:
-                raise ValueError(f"im in {name}.mat is {pictures.dtype} {pictures.shape}")
+        shape = (self.side, self.side, 3, azimuths, elevations)
+        most = 2 * math.prod(shape) + 2**20  # what else is in a file is small
+        for name, size, content in _meshes(paths[0]):
+            if size > most:
+                raise ValueError(f"{name}.mat has {size:,} bytes, and up to {most:,} are accepted")
+            pictures = read_mat(content(), "im", shape, f"{name}.mat")
             pictures = pictures.transpose(4, 3, 0, 1, 2).reshape(-1, self.side, self.side, 3)
             yield np.arange(elevations * azimuths) * objects + names.index(name), pictures
 
 
-def _meshes(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The names of the cars in a folder or in an archive, and what reads their contents."""
+def _meshes(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    """Names and sizes of the cars in a folder or in an archive, and what reads their contents."""
     if path.is_dir():
         for mesh in path.glob("car_*_mesh.mat"):
-            yield mesh.stem, mesh.read_bytes
+            with open_regular(mesh) as file:
+                size = os.fstat(file.fileno()).st_size
+                yield mesh.stem, size, partial(read_exactly, file, size)
         return
-    with tarfile.open(path, "r|*") as archive:  # a stream: to go back in a compressed archive is to start again
-        for member in archive:
-            if (match := _MESH.fullmatch(member.name)) and (file := archive.extractfile(member)) is not None:
-                yield match[1], file.read
+    for name, size, content in tar_files(path):
+        if match := _MESH.fullmatch(name):
+            yield match[1], size, content

@@ -1,11 +1,9 @@
-"""CIFAR-10: 32x32 color photographs, from the binary version or, with a restricted unpickler, the Python version."""
+"""CIFAR-10: 32x32 color photographs, from the binary version or, as data that can call nothing, the Python version."""
 
-import io
-import pickle
-import tarfile
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +11,9 @@ import torch
 from datamodules.base import DataModule
 from datamodules.files import Published, download, find, reading
 from datamodules.loader import Arrays
+from datamodules.readers import open_regular, read_exactly, tar_files
 from zoo.errors import ZooError
+from zoo.pickles import read_pickle
 from zoo.spec import DataSpec
 
 __all__ = ["CIFAR10"]
@@ -78,7 +78,7 @@ class CIFAR10(DataModule):
         path, end, decode = found
         names = [name + end for name in _BATCHES]
         images, labels = [], []
-        for name, content in zip(names, _contents(path, names), strict=True):
+        for name, content in zip(names, _contents(path, names, self.per_batch), strict=True):
             with reading(path / name if path.is_dir() else f"{path}: {name}"):
                 pixels, classes = decode(content)
                 rows = (len(pixels), len(classes)) == (self.per_batch, self.per_batch)
@@ -111,19 +111,27 @@ class CIFAR10(DataModule):
         return None
 
 
-def _contents(path: Path, names: list[str]) -> list[bytes]:
-    """The named files of a folder or of a tar archive."""
+def _contents(path: Path, names: list[str], images: int) -> list[bytes]:
+    """The named files of a folder or of a tar archive, each of so many images."""
+    most = images * (_PIXELS + 200) + 2**16  # names of files and labels are stored beside the pixels
     with reading(path):
-        if path.is_dir():
-            return [(path / name).read_bytes() for name in names]
         contents = {}
-        with tarfile.open(path, "r|*") as archive:  # a stream: to go back in a compressed archive is to start again
-            for member in archive:
-                if (name := Path(member.name).name) in names and (file := archive.extractfile(member)) is not None:
-                    contents[name] = file.read()
+        files = tar_files(path) if not path.is_dir() else _files(path, names)
+        for member, size, content in files:
+            if (name := Path(member).name) in names:
+                if size > most:
+                    raise ValueError(f"{name} has {size:,} bytes, and up to {most:,} are accepted")
+                contents[name] = content()
         if missing := [name for name in names if name not in contents]:
             raise ValueError(f"{missing[0]} is not in it")
         return [contents[name] for name in names]
+
+
+def _files(folder: Path, names: list[str]) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    for name in names:
+        with open_regular(folder / name) as file:
+            size = os.fstat(file.fileno()).st_size
+            yield name, size, partial(read_exactly, file, size)
 
 
 def _from_binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -133,22 +141,44 @@ def _from_binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _from_pickle(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """The same of a pickled dictionary with ``data`` and ``labels``, as Python 2 wrote it."""
-    batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-    pixels = batch[b"data"]
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+    """The same of a pickled dictionary with ``data`` and ``labels``, as Python 2 wrote it or Python 3 does."""
+    batch = read_pickle(content, _CALLS)
+    pixels = batch[b"data"].pixels if isinstance(batch[b"data"], _Array) else None
+    if pixels is None:
         raise ValueError("data is not a uint8 array")
     return pixels, np.array(batch[b"labels"])
 
 
-class _Unpickler(pickle.Unpickler):
-    """Admits what makes a numpy array of bytes, and nothing else: a pickle may otherwise run any program."""
+class _Array:
+    """What a pickled array becomes: its state is set after it was made."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        if (module, name) in (("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")):
-            return np.empty(0).__reduce__()[0]
-        if (module, name) == ("_codecs", "encode"):
-            return lambda text, encoding: text.encode("latin1")
-        raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which CIFAR-10 does not need")
+    pixels: np.ndarray | None = None
+
+    def __init__(self, *_: object):
+        pass
+
+    def build(self, state: tuple[int, tuple[int, ...], object, bool, bytes]) -> None:
+        """Take the state that NumPy writes: version, shape, type, order and contents."""
+        _, shape, dtype, fortran, content = state
+        if not isinstance(dtype, _Type) or dtype.name not in (b"u1", "u1") or fortran not in (False, 0):
+            raise ValueError("data is not a uint8 array")
+        self.pixels = np.frombuffer(content, np.uint8).reshape(shape)
+
+
+class _Type:
+    """A pickled element type, of which the name is all that matters."""
+
+    def __init__(self, name: bytes | str, *_: object):
+        self.name = name
+
+    def build(self, state: object) -> None:
+        """Nothing: bytes have no order."""
+
+
+_CALLS: dict[str, Callable[..., object]] = {
+    "numpy.core.multiarray._reconstruct": _Array,
+    "numpy._core.multiarray._reconstruct": _Array,
+    "numpy.ndarray": _Array,
+    "numpy.dtype": _Type,
+    "_codecs.encode": lambda text, encoding: text.encode("latin1"),
+}

@@ -1,6 +1,8 @@
 """dSprites: all 737,280 sprites of five known factors, drawn here, kept as bits and unpacked on the device."""
 
 import hashlib
+import io
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,11 +18,13 @@ from datamodules.dsprites_render import COUNT, FACTOR_NAMES, FACTOR_SIZES, facto
 from datamodules.factors import FactorGrid
 from datamodules.files import reading
 from datamodules.loader import Arrays
+from datamodules.readers import open_regular
 from zoo.errors import ZooError
 
 __all__ = ["DSprites", "render"]
 
 _ORIGINAL = "d98996d3f8ee1550e06b9d4ed78d0beb478910d5"  # SHA-1 of the published file as a git blob
+_LARGEST = 2**26  # bytes of a file that is read to see whether it is the published one, of 26 MB
 _CHUNK = 4096  # images that are held in bytes at a time: 16 MB
 
 
@@ -122,13 +126,16 @@ def _draw(index: np.ndarray, resolution: int) -> np.ndarray:
 def _read_original(path: Path) -> np.ndarray:
     """The published images bit-packed (737280, 512), checked and read without unpickling anything."""
     with reading(path):
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > _LARGEST:
+                raise ValueError(f"it has {size:,} bytes, and the published npz fewer than {_LARGEST:,}")
+            content = file.read()
         blob = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
         blob.update(content)
         if blob.hexdigest() != _ORIGINAL:
             raise ValueError(f"as a git blob its SHA-1 is {blob.hexdigest()}, and the published npz's {_ORIGINAL}")
         rows = np.empty((COUNT, 512), np.uint8)
-        with zipfile.ZipFile(path) as archive, archive.open("imgs.npy") as images:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open("imgs.npy") as images:
             np.lib.format.read_magic(images)
             np.lib.format.read_array_header_1_0(images)
             for start in tqdm(range(0, COUNT, _CHUNK), "reading dSprites", unit=" images", unit_scale=_CHUNK):

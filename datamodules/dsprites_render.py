@@ -1,11 +1,9 @@
 """dSprites drawn from its five factors: exact polygons in numpy, bit-packed, cached."""
 
-import contextlib
 import hashlib
 import math
 import operator
 import os
-import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,8 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from datamodules.files import cache_folder
+from datamodules.readers import read_npz
+from zoo.files import write_atomically
 
 __all__ = ["COUNT", "FACTOR_NAMES", "FACTOR_SIZES", "PACKED_SHA256", "factors_of", "index_of", "packed", "render"]
 
@@ -88,7 +88,8 @@ def packed(cache: str | os.PathLike | None = None, resolution: int = 64, progres
     """
     resolution = _check_resolution(resolution, multiple=8)
     folder = Path(cache).expanduser() if cache else cache_folder()
-    return _cached(folder / f"dsprites-{resolution}.npz", lambda: _draw_all(resolution, progress))
+    path, size = folder / f"dsprites-{resolution}.npz", COUNT * resolution**2 // 8
+    return _cached(path, lambda: _draw_all(resolution, progress), size)
 
 
 def index_of(factors: ArrayLike) -> np.ndarray:
@@ -213,31 +214,25 @@ def _check_resolution(resolution: SupportsIndex, multiple: int) -> int:
     return pixels
 
 
-def _cached(path: Path, build: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array in ``path`` if it is there and sound, else ``build()``, left in ``path`` for the next time."""
+def _cached(path: Path, build: Callable[[], np.ndarray], largest: int = 2**30) -> np.ndarray:
+    """The array, of up to ``largest`` bytes, in ``path`` if it is sound, else ``build()``, left there for the next time."""
     try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # np.load(path) leaks a damaged file
-            array, digest = file["array"], str(file["sha256"])
-        if digest != _digest(array):
+        found = read_npz(path, {"array": largest, "sha256": 4 * 64})
+        if str(found["sha256"]) != _digest(found["array"]):
             raise ValueError("checksum differs")
-        return array
+        return found["array"]
     except (FileNotFoundError, NotADirectoryError):
         pass
     except Exception as error:  # damage can surface as almost any error of zip, zlib or the header's parser
         warnings.warn(f"{path} is damaged ({type(error).__name__}: {error}); making it again.", stacklevel=3)
 
     array = build()
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb") as file:
+        with write_atomically(path) as file:
             np.savez_compressed(file, array=array, sha256=_digest(array))
-        os.replace(part, path)  # readers see the old file or the whole new one, whoever else is writing
     except OSError as error:
-        warnings.warn(f"Cannot write the cache ({error}); going on without. Set ZOO_CACHE to move it.", stacklevel=3)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        why = str(error).splitlines()[0]
+        warnings.warn(f"Cannot write the cache ({why}); going on without. Set ZOO_CACHE to move it.", stacklevel=3)
     return array
 
 

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from datamodules.dsprites import DSprites
 from datamodules.files import reading
+from datamodules.readers import open_picture, require_few_pixels
 from zoo.errors import ZooError
 
 __all__ = ["BackgroundDSprites", "ColorDSprites", "NoisyDSprites", "ScreamDSprites"]
@@ -111,7 +112,8 @@ class BackgroundDSprites(_Painted):
             path = Path(self.image).expanduser()
             if not path.is_file():
                 raise ZooError(f"{path} is not there: name a picture with --data.image FILE.")
-            with reading(path), Image.open(path) as opened:
+            with reading(path), open_picture(path) as opened:
+                require_few_pixels(opened)
                 picture = ImageOps.exif_transpose(opened).convert("RGB")
         picture.thumbnail((350 * self.resolution // 64, 274 * self.resolution // 64))
         if min(picture.size) <= self.resolution:

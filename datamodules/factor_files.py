@@ -100,7 +100,7 @@ class FactorFiles(FactorGrid):
         self.rows = np.full(self.copies * int(np.prod(list(self.grid.values()))), -1)
         self.rows[order] = np.arange(len(order))
         stats = [(os.fsencode(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        key = hashlib.sha256(repr((self.resolution, self.kept, stats)).encode()).hexdigest()[:24]
+        key = hashlib.sha256(repr((2, self.resolution, self.kept, stats)).encode()).hexdigest()[:24]
         shape = (len(order), *self.spec.shape)
         return memory_mapped(f"{self.title}-{key}.npy", shape, lambda images: self._fill(images, paths))
 

@@ -88,7 +88,7 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
     except ZooError:
         raise
     except Exception as error:  # damage can surface as almost any error of zip, gzip, tar, pickle or their headers
-        why = str(error) or type(error).__name__
+        why = " ".join(str(error).split())[:300] or type(error).__name__
         raise ZooError(f"{path} can't be read ({why}): damaged or of another kind. Replace or remove it.") from None
 
 

@@ -15,6 +15,7 @@ from datamodules.base import DataModule
 from datamodules.files import reading
 from datamodules.loader import Arrays
 from datamodules.memory_map import memory_mapped
+from datamodules.readers import open_picture, require_few_pixels
 from zoo.errors import ZooError
 from zoo.spec import DataSpec
 
@@ -121,7 +122,7 @@ class ImageFolder(DataModule):
             with reading(self.root / path):
                 stat = (self.root / path).stat()
             names.append((os.fsencode(path), stat.st_size, stat.st_mtime_ns))
-        key = hashlib.sha256(repr((self.size, self.channels, names)).encode()).hexdigest()[:24]
+        key = hashlib.sha256(repr((2, self.size, self.channels, names)).encode()).hexdigest()[:24]
         shape = (len(paths), self.channels, self.size, self.size)
         return memory_mapped(f"folder-{key}.npy", shape, lambda images: self._decode(paths, images))
 
@@ -144,8 +145,9 @@ def _split(path: Path) -> str:
 def _picture(path: Path, size: int, channels: int) -> np.ndarray:
     """One picture as (C, size, size) uint8."""
     try:
-        with Image.open(path) as opened:
+        with open_picture(path) as opened:
             opened.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size, in less time
+            require_few_pixels(opened)
             image = ImageOps.exif_transpose(opened)
             if image.mode.startswith("I;16"):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

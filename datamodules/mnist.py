@@ -1,7 +1,8 @@
 """MNIST and Fashion-MNIST: 28x28 pictures in 8 bits, or binarized in a way that the spec names."""
 
-import gzip
 import hashlib
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,6 +14,7 @@ from torch import Generator, Tensor
 from datamodules.base import DataModule
 from datamodules.files import Published, download, find, reading
 from datamodules.loader import Arrays
+from datamodules.readers import open_regular, opened, read_end, read_exactly, read_npz
 from zoo.errors import ZooError
 from zoo.spec import DataSpec
 
@@ -153,17 +155,19 @@ class MNIST(DataModule):
 
     def _read(self) -> dict[str, np.ndarray]:
         """The four arrays, each checked to be what it is taken for."""
+        largest = (self.sizes["train"] + self.sizes["val"]) * 28 * 28
         if archive := find(self.root, self.folders, self.archives):
             paths = dict.fromkeys(_STEMS, archive)
-            with reading(archive), np.load(archive, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in _STEMS}
+            with reading(archive):
+                # Labels may be of another type than images, which the check below then says.
+                arrays = read_npz(archive, dict.fromkeys(_STEMS, largest))
         else:
             places = {key: self._find(stem) for key, stem in _STEMS.items()}
             paths = {key: path for key, path in places.items() if path is not None}
             if missing := [key for key in _STEMS if key not in paths]:
                 file = f"{_STEMS[missing[0]]}.gz (MD5 {self.published_md5[missing[0]]})"
                 raise ZooError(f"{file} was not found; prepare_data() downloads it.\n{self._advice}")
-            arrays = {key: _read_idx(path) for key, path in paths.items()}
+            arrays = {key: _read_idx(path, 3 if key.startswith("x") else 1, largest) for key, path in paths.items()}
         for key, array in arrays.items():
             size = self.sizes["test"] if key.endswith("test") else self.sizes["train"] + self.sizes["val"]
             shape = (size, 28, 28) if key.startswith("x") else (size,)
@@ -224,24 +228,28 @@ def _idx_md5(array: np.ndarray) -> str:
     return md5.hexdigest()
 
 
-def _read_idx(path: Path) -> np.ndarray:
-    """The uint8 array of an IDX file, compressed or not whatever its name."""
-    with reading(path):
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        if len(content) < 4 or content[:3] != b"\0\0\x08":
+def _read_idx(path: Path, ndim: int, largest: int) -> np.ndarray:
+    """The uint8 array of an IDX file, compressed or not whatever its name; of up to ``largest`` bytes."""
+    with reading(path), opened(path) as file:
+        header = file.read(4)
+        if header != bytes((0, 0, 8, ndim)):
             raise ValueError("no IDX header")
-        start = 4 + 4 * content[3]
-        shape = np.frombuffer(content[4:start], ">i4").tolist()
+        shape = tuple(np.frombuffer(read_exactly(file, 4 * ndim), ">i4").tolist())
+        if min(shape) < 0 or math.prod(shape) > largest:
+            raise ValueError(f"its header promises {' x '.join(map(str, shape))} bytes; up to {largest:,} are accepted")
         # A copy, because torch wants memory that may be written.
-        return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+        array = np.frombuffer(read_exactly(file, math.prod(shape)), np.uint8).reshape(shape).copy()
+        read_end(file)
+    return array
 
 
 def _read_amat(path: Path, size: int) -> Tensor:
     """Larochelle's text: ``size`` rows of 784 numbers 0 or 1, as (size, 1, 28, 28) uint8."""
     with reading(path):
-        text = np.fromfile(path, np.uint8)
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > 4 * size * 784:
+                raise ValueError("it is too long")
+            text = np.frombuffer(file.read(), np.uint8)
         digits = text[text > ord(" ")] - ord("0")  # spaces and line ends go
         if digits.size != size * 784 or digits.max() > 1:
             raise ValueError(f"{size} rows of 784 numbers, 0 or 1, are needed")

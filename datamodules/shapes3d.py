@@ -1,9 +1,10 @@
 """Shapes3D: a shape in a room, of six known factors, from the published HDF5 file."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from datamodules.files import Published
 from zoo.errors import ZooError
 
 __all__ = ["Shapes3D"]
+
+_CHUNK = 2**26  # HDF5 inflates a compressed piece as a whole
 
 
 class Shapes3D(FactorFiles):
@@ -55,11 +58,13 @@ class Shapes3D(FactorFiles):
     def read(self, paths: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """A block of rows of the file at a time."""
         with _h5py().File(paths[0], "r") as file:
-            images, labels = file["images"], file["labels"]
+            images, labels = _dataset(file, "images"), _dataset(file, "labels")
             sizes = tuple(self.grid.values())
-            shape = (int(np.prod(sizes)), 64, 64, 3)
+            shape = (math.prod(sizes), 64, 64, 3)
             if images.shape != shape or images.dtype != np.uint8:
                 raise ValueError(f"images are {images.dtype} {images.shape}, and shapes3d's uint8 {shape}")
+            if labels.shape != (len(images), len(sizes)) or labels.dtype.kind not in "fiu":
+                raise ValueError(f"labels are {labels.dtype} {labels.shape}, and not {len(sizes)} numbers for each image")
             # Labels are angles, hues and lengths: their ranks are the class indices.
             ranks = [np.unique(column, return_inverse=True)[1] for column in labels[:].T]
             if not np.array_equal(ranks, np.unravel_index(np.arange(len(images)), sizes)):
@@ -69,6 +74,18 @@ class Shapes3D(FactorFiles):
             for start in range(0, len(images), block):
                 pictures = images[start : start + block]
                 yield np.arange(start, start + len(pictures)), pictures
+
+
+def _dataset(file: Any, name: str) -> Any:
+    """The array called ``name``, kept in the file itself and in pieces that are small when they are inflated."""
+    if not isinstance(file.get(name, getlink=True), _h5py().HardLink) or not hasattr(file[name], "chunks"):
+        raise ValueError(f"{name} is not an array in it")
+    found = file[name]
+    if found.is_virtual or found.external:
+        raise ValueError(f"{name} is kept in other files")
+    if found.chunks and math.prod(found.chunks) * found.dtype.itemsize > _CHUNK:
+        raise ValueError(f"{name} is compressed in pieces of {found.chunks}: up to {_CHUNK:,} bytes each are accepted")
+    return found
 
 
 def _h5py() -> ModuleType:

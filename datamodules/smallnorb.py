@@ -1,17 +1,16 @@
 """SmallNORB: photographs of toys, of four known factors, from the published binary matrices."""
 
-import gzip
-import io
 import math
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 
 from datamodules.factor_files import FactorFiles
 from datamodules.files import Published, reading
+from datamodules.readers import opened, read_end, read_exactly
 
 __all__ = ["SmallNORB"]
 
@@ -71,19 +70,20 @@ class SmallNORB(FactorFiles):
     def read(self, paths: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """A block of photographs at a time; their numbers follow from the files with categories and with the rest."""
         for dat, cat, info in zip(*[iter(paths)] * 3, strict=True):
-            categories = _matrix(cat, "<i4", 1)
+            total = math.prod(self.grid.values()) * self.copies
+            categories = _matrix(cat, "<i4", (), total)
             with reading(info):
-                numbers = self._numbers(categories, _matrix(info, "<i4", 2))
-            with reading(dat), _opened(dat) as file:
+                numbers = self._numbers(categories, _matrix(info, "<i4", (4,), total))
+            with reading(dat), opened(dat) as file:
                 shape = _header(file, "u1", 4)
                 if shape != (len(numbers), 2, _SIDE, _SIDE):
                     raise ValueError(f"its shape is {shape}, and {(len(numbers), 2, _SIDE, _SIDE)} is needed")
                 for start in range(0, len(numbers), _BLOCK):
                     block = numbers[start : start + _BLOCK]
-                    content = _content(file, len(block) * 2 * _SIDE * _SIDE)
+                    content = read_exactly(file, len(block) * 2 * _SIDE * _SIDE)
                     pairs = np.frombuffer(content, np.uint8).reshape(len(block), 2, _SIDE, _SIDE)
                     yield block, pairs[:, 0]  # the left camera
-                file.read(1)  # what is compressed ends with a checksum
+                read_end(file)
 
     def _numbers(self, category: np.ndarray, info: np.ndarray) -> np.ndarray:
         """Numbers of the photographs with these categories (n,) and rows (n, 4): toy, elevation, azimuth, lighting."""
@@ -94,33 +94,21 @@ class SmallNORB(FactorFiles):
         return np.ravel_multi_index((category, elevation, azimuth // 2, lighting, toy), sizes)
 
 
-def _opened(path: Path) -> io.BufferedIOBase:
-    """The file, decompressed where it is compressed, whatever its name."""
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else open(path, "rb")
-
-
-def _header(file: io.BufferedIOBase, dtype: str, ndim: int) -> tuple[int, ...]:
+def _header(file: BinaryIO, dtype: str, ndim: int) -> tuple[int, ...]:
     """The shape that a matrix's header tells: little-endian magic number, number of dimensions, at least three sizes."""
-    magic, found = struct.unpack("<2i", _content(file, 8))
+    magic, found = struct.unpack("<2i", read_exactly(file, 8))
     if _TYPES.get(magic) != np.dtype(dtype) or found != ndim:
         raise ValueError(f"it begins with magic number {magic:#x} and {found} dimensions")
     stored = max(3, ndim)
-    return struct.unpack(f"<{stored}i", _content(file, 4 * stored))[:ndim]
+    return struct.unpack(f"<{stored}i", read_exactly(file, 4 * stored))[:ndim]
 
 
-def _content(file: io.BufferedIOBase, size: int) -> bytes:
-    content = file.read(size)
-    if len(content) < size:
-        raise ValueError("it ends too early")
-    return content
-
-
-def _matrix(path: Path, dtype: str, ndim: int) -> np.ndarray:
-    """A whole matrix."""
-    with reading(path), _opened(path) as file:
-        shape = _header(file, dtype, ndim)
-        values = np.frombuffer(_content(file, math.prod(shape) * np.dtype(dtype).itemsize), dtype)
-        file.read(1)
+def _matrix(path: Path, dtype: str, row: tuple[int, ...], most: int) -> np.ndarray:
+    """A whole matrix, of up to ``most`` rows of this shape."""
+    with reading(path), opened(path) as file:
+        shape = _header(file, dtype, 1 + len(row))
+        if shape[1:] != row or not 0 <= shape[0] <= most:
+            raise ValueError(f"its shape is {shape}, and up to {(most, *row)} is needed")
+        values = np.frombuffer(read_exactly(file, math.prod(shape) * np.dtype(dtype).itemsize), dtype)
+        read_end(file)
         return values.reshape(shape)

@@ -20,6 +20,7 @@ LOW = {
     "zoo.errors": (),
     "zoo.precision": (),
     "zoo.lightning": (),
+    "zoo.pickles": (),
     "zoo.bolts": (),
     "zoo.spec": ("zoo.errors",),
     "zoo.registry": ("zoo.errors",),
@@ -29,7 +30,8 @@ LOW = {
     "zoo.plots": ("zoo.spec",),
 }
 BASE = ("zoo.errors", "zoo.spec", "zoo.precision")
-SMALL = (*BASE, "zoo.registry", "zoo.files", "zoo.distributed", "zoo.schedules", "zoo.lightning", "zoo.plots")
+SMALL = (*BASE, "zoo.registry", "zoo.files", "zoo.pickles", "zoo.distributed", "zoo.schedules", "zoo.lightning",
+         "zoo.plots")  # fmt: skip
 COMMANDS = ("zoo.fit", "zoo.sample", "zoo.evaluate", "zoo.__main__")
 ALLOWED = {
     **LOW,
@@ -45,7 +47,7 @@ ALLOWED = {
     "zoo.evaluation": ("zoo.models", "zoo.metrics", *SMALL),
     "zoo.runs": ("callbacks", "zoo.models", *SMALL),
     "zoo.cli": ("zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),
-    "datamodules": ("zoo.spec", "zoo.errors", "zoo.files"),
+    "datamodules": ("zoo.spec", "zoo.errors", "zoo.files", "zoo.pickles"),
     "callbacks": ("zoo.evaluation", "zoo.metrics", "zoo.models.base", "zoo.plots", "zoo.lightning", *BASE),
 }  # fmt: skip
 

@@ -10,10 +10,8 @@ from typing import IO, Any
 
 from zoo.errors import ZooError
 
-try:
+if os.name == "posix":  # on Windows a file that is open can't be removed, so there is nothing to lock
     import fcntl
-except ImportError:  # Windows, where a file that is open can't be removed
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["WriteError", "write_atomically"]
 
@@ -59,7 +57,7 @@ def write_atomically(path: str | os.PathLike, text: bool = False, advice: str = 
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if fcntl is None:
+            if os.name != "posix":
                 file.close()
             os.replace(part, target)
         _flush_folder(target.parent)
@@ -78,9 +76,9 @@ def _unfinished(target: Path, text: bool) -> tuple[Path, IO[Any]]:
     """A new locked file beside ``target``, with the permissions of ``target`` where it exists."""
     while True:
         part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
-        file = open(part, "x", encoding="utf-8", newline="") if text else open(part, "xb")  # noqa: SIM115
+        file = open(part, "x", encoding="utf-8", newline="") if text else open(part, "x+b")  # noqa: SIM115
         try:
-            if fcntl is not None:
+            if os.name == "posix":
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(file, fcntl.LOCK_EX)
             if part.exists():  # else another writer found it before it was locked, and took it for abandoned
@@ -98,7 +96,7 @@ def _remove_abandoned(target: Path) -> None:
     """Remove the unfinished files of processes that are gone: nobody holds their locks."""
     for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
         with contextlib.suppress(OSError), open(part, "rb") as file:
-            if fcntl is not None:
+            if os.name == "posix":
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
 

@@ -1,6 +1,5 @@
 """Checkpoints: read safely, explained when they are not what they should be, and turned back into models."""
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         >>> trainer = Trainer(plugins=[AtomicCheckpointIO()], accelerator="cpu", logger=False)
     """
 
-    def save_checkpoint(self, checkpoint: dict, path: str | os.PathLike, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: Any = None) -> None:
         """Write ``checkpoint`` to ``path`` by :func:`zoo.files.write_atomically`; to an address, as Lightning does."""
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
