@@ -25,10 +25,10 @@ from pytorch_lightning import __version__ as lightning
 
 
 class Method(NamedTuple):
-    """A name in the table, and the words that follow ``python -m zoo.fit``."""
+    """A name in the table, and the arguments that follow ``python -m zoo.fit``."""
 
     name: str
-    words: str
+    arguments: str
 
 
 class Comparison(NamedTuple):
@@ -95,9 +95,9 @@ def row(comparison: Comparison, method: Method, seed: int, runs: Path, data: lis
     """Train and evaluate one model."""
     start, root = seconds(), runs / f"{method.name}-{seed}"
     where = ["--trainer.default_root_dir", str(root), "--wandb", "off"]
-    data = data if "mnist" in method.words else []
-    words = [*method.words.split(), "--seed", str(seed), *data, *where]
-    subprocess.run([sys.executable, "-m", "zoo.fit", *words], check=True)
+    data = data if "mnist" in method.arguments else []
+    arguments = [*method.arguments.split(), "--seed", str(seed), *data, *where]
+    subprocess.run([sys.executable, "-m", "zoo.fit", *arguments], check=True)
     trained = seconds()
     run = max(root.glob("*/*"), key=lambda folder: int(folder.name))
     checkpoint = run / "checkpoints" / f"{comparison.checkpoint}.ckpt"
@@ -108,7 +108,7 @@ def row(comparison: Comparison, method: Method, seed: int, runs: Path, data: lis
     return {
         "method": method.name,
         "data": report["data"],
-        "command": f"python -m zoo.fit {method.words}",
+        "command": f"python -m zoo.fit {method.arguments}",
         "seed": seed,
         "parameters": sum(weight.numel() for weight in weights if weight.is_floating_point()),
         **{name: f"{report['metrics'][f'test/{name}']:.6g}" for name in comparison.measured},

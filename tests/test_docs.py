@@ -41,9 +41,9 @@ def runs_here(command: Command) -> bool:
     )
 
 
-def run_command(words: list[str], monkeypatch) -> None:
+def run_command(typed: list[str], monkeypatch) -> None:
     """``python -m zoo...`` in this process; trainings are cut to a few batches, or to the configuration alone."""
-    module, arguments = words[0], words[1:]
+    module, arguments = typed[0], typed[1:]
     if module == "zoo.fit" and not {"--help", "--print_config"} & set(arguments):
         command = Command(arguments)
         if runs_here(command):
@@ -54,15 +54,15 @@ def run_command(words: list[str], monkeypatch) -> None:
     try:
         runpy.run_module(module, run_name="__main__")
     except SystemExit as leave:
-        assert not leave.code, " ".join(words)
+        assert not leave.code, " ".join(typed)
 
 
 def run_commands(block: str, monkeypatch) -> None:
     """A block of commands: those of the zoo run, ``make`` has its targets, others are taken as they are."""
     for line in block.splitlines():
         match shlex.split(line, comments=True):
-            case ["python", "-m", *words]:
-                run_command(words, monkeypatch)
+            case ["python", "-m", *typed]:
+                run_command(typed, monkeypatch)
             case ["make", target]:
                 assert f"\n{target}:" in (REPOSITORY / "Makefile").read_text(), line
 

@@ -21,9 +21,9 @@ def test_page_has_the_table(path):
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_rows_are_of_methods_that_the_script_runs(path):
-    commands = {method.name: f"python -m zoo.fit {method.words}" for method in COMPARE["COMPARISONS"][path.stem].methods}
+    commands = {method.name: f"python -m zoo.fit {method.arguments}" for method in COMPARE["COMPARISONS"][path.stem].methods}
     rows = list(csv.DictReader(path.open()))
     assert {row["method"]: row["command"] for row in rows} == {row["method"]: commands[row["method"]] for row in rows}
     assert len({(row["method"], row["seed"]) for row in rows}) == len(rows)
     for command in commands.values():
-        Command(shlex.split(command)[3:])  # words that the command line knows
+        Command(shlex.split(command)[3:])  # arguments that the command line knows
