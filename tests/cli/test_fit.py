@@ -197,7 +197,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(cli, run_folder):
 def test_compile(cli):
     """A compiled run gives a checkpoint like any other."""
     torch.compiler.reset()
-    arguments = "--model vae --model.hidden 16 --model.latent_dim 2 --trainer.max_steps 3 --compile"
+    arguments = "--model vae --model.network mlp --model.hidden 16 --model.latent_dim 2 --trainer.max_steps 3 --compile"
     status, out, err = cli("fit", *arguments.split())
     assert status == 0, err
     folder = Path(out.splitlines()[-1].removeprefix("run: "))

@@ -1,6 +1,7 @@
 """The presets of the GAN learn what they say: modes of a known density, digits that a classifier knows.
 
-By default each preset runs for about half of its batches, enough for the floors; `-m slow` runs it whole, with higher ones.
+By default the presets are cut to 2,000 and 1,300 batches, where 0.942 and 0.648 were measured against the floors of 0.90 and
+0.6; `-m slow` runs them whole, with higher floors.
 """
 
 import numpy as np
@@ -21,7 +22,7 @@ def trained(cli, *options: object):
 
 @pytest.mark.parametrize(
     ("options", "floor"),
-    [(("--trainer.max_steps", 3000), 0.90), pytest.param((), 0.94, marks=pytest.mark.slow)],
+    [(("--trainer.max_steps", 2000), 0.90), pytest.param((), 0.94, marks=pytest.mark.slow)],
     ids=["shortened", "whole"],
 )
 def test_ring(cli, options, floor):
@@ -51,7 +52,7 @@ def judge():
 
 @pytest.mark.parametrize(
     ("options", "floor"),
-    [(("--trainer.max_steps", 2000), 0.6), pytest.param((), 0.65, marks=pytest.mark.slow)],
+    [(("--trainer.max_steps", 1300), 0.6), pytest.param((), 0.65, marks=pytest.mark.slow)],
     ids=["shortened", "whole"],
 )
 def test_digits(cli, judge, options, floor):
