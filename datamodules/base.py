@@ -1,10 +1,13 @@
 """The frame of every data set: a spec, three fixed splits, and loaders that work on the training device."""
 
+import inspect
 import os
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities.parsing import collect_init_args
 
 from datamodules.loader import Arrays, EvalLoader, TrainLoader
 from zoo.errors import ZooError
@@ -21,6 +24,9 @@ class DataModule(LightningDataModule):
         eval_batch_size: The same for validation and test; four times ``batch_size`` if not given.
         seed: Seed of shuffling and noise; the run's ``--seed_everything`` if not given. Splits do not depend on it.
         on_device: Keep the whole data set on the training device, in its compact form. Turn off where it doesn't fit.
+
+    Attributes:
+        init_args: What the constructor was given, by name: the same class and these make the same data again.
     """
 
     def __init__(
@@ -31,6 +37,8 @@ class DataModule(LightningDataModule):
         on_device: bool = True,
     ):
         super().__init__()
+        frame = inspect.currentframe()
+        self.init_args: dict[str, Any] = collect_init_args(frame, [], classes=(DataModule,))[-1] if frame else {}
         if batch_size < 1:
             raise ZooError(f"batch_size {batch_size}: 1 or more is needed")
         self.batch_size = batch_size

@@ -1,5 +1,6 @@
 """The command line before anything heavy is imported: lists, help, arguments and wrong arguments."""
 
+import ast
 import inspect
 import shlex
 import subprocess
@@ -10,6 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+import callbacks
+import datamodules
+import zoo
+import zoo.models
 from zoo import evaluation, registry
 from zoo.cli.command import Command, expand
 from zoo.cli.main import list_zoo
@@ -45,10 +50,23 @@ def test_models_are_imported_when_asked_for():
     from zoo.models import GenerativeModule
 
     assert issubclass(GAN, GenerativeModule)
-    import zoo
 
     with pytest.raises(AttributeError, match="Did you mean GAN"):
         _ = zoo.GANN
+
+
+def test_tab_completion_lists_what_there_is_and_imports_nothing_heavy():
+    code = "import sys, zoo, zoo.models, datamodules, callbacks; packages = zoo, zoo.models, datamodules, callbacks\n"
+    code += "names = [dir(package) for package in packages]; print('torch' in sys.modules); print(names)"
+    light, names = python("-c", code)[1].stdout.splitlines()
+    assert light == "False"
+    listed = [set(each) for each in ast.literal_eval(names)]
+    classes = {entry.path.rpartition(".")[2] for entry in registry.MODELS.values()}
+    assert classes | {"load", "evaluation", "runs", "__version__", "registry"} <= listed[0]
+    for found, package in zip(listed[1:], (zoo.models, datamodules, callbacks), strict=True):
+        assert set(package.__all__) <= found
+        assert all(getattr(package, name) is not None for name in found)
+    assert all(getattr(zoo, name) is not None for name in listed[0])
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def _data(run: Path | None, name: str | None, options: list[str]) -> LightningDa
     """The datamodule of the run's config.yaml, or the named one, with the options typed."""
     stored: dict[str, Any] = {}
     if run is not None:
-        stored = yaml.safe_load((run / "config.yaml").read_text())["data"]
+        stored = yaml.safe_load((run / "config.yaml").read_text()).get("data", {})
     if name is not None:
         path = registry.DATA[name].path if name in registry.DATA else name
         stored = stored if stored.get("class_path") == path else {"class_path": path}

@@ -1,5 +1,7 @@
 """One file per method. Classes are imported when they are first asked for: ``from zoo.models import GAN``."""
 
+from typing import Any
+
 from zoo import registry
 
 _HOME = {
@@ -19,7 +21,12 @@ _HOME = {
 __all__ = list(_HOME)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         return registry.find_class(f"{_HOME[name]}.{name}")
     raise AttributeError(f"module 'zoo.models' has no attribute {name!r}." + registry.suggestion(name, __all__))
+
+
+def __dir__() -> list[str]:
+    """The same names for tab completion, which imports none of them."""
+    return sorted([*globals(), *__all__])

@@ -23,6 +23,7 @@ from zoo.files import WriteError, write_atomically
 from zoo.lightning import process_rank
 from zoo.models.base import GenerativeModule
 from zoo.runs.checkpoints import AtomicCheckpointIO, require_same_model
+from zoo.runs.config import describe
 from zoo.runs.folder import new_run, run_of
 from zoo.runs.loggers import MetricsCSV, wandb_logger, wandb_mode
 
@@ -81,7 +82,8 @@ def fit(
         compile: Whether to compile what a training batch computes, by ``torch.compile``.
         seed: Seeds all that training draws; if not given, random numbers go on from where they are. The weights are those
             that ``model`` has.
-        config: The text of ``config.yaml``, from which the commands read what the run was; none is written if not given.
+        config: The text of ``config.yaml``, from which the commands read what the run was; if not given, what can be known
+            of ``model``, ``data`` and plain options of the Trainer.
         trainer_options: Options of Lightning's Trainer: ``max_steps``, ``callbacks``, … One device if not given.
 
     Returns:
@@ -106,6 +108,7 @@ def fit(
     options = {"devices": 1, "enable_model_summary": False, **_checked(trainer_options)}
     options["strategy"] = _strategy(model, options)
     names = registry.name_of(type(model), registry.MODELS), registry.name_of(type(data), registry.DATA)
+    config = describe(model, data, options) if config is None else config
     folder = _folder(model, data, root, names, resume)
     options["callbacks"] = [*_listed(options.get("callbacks")), *_own_callbacks(model, folder, options)]
     options["logger"] = _loggers(options.get("logger"), model, folder, names, wandb, config)
@@ -116,7 +119,7 @@ def fit(
     if compile:
         model.compile()
     if trainer.is_global_zero:
-        if config is not None and folder is not None:
+        if folder is not None:
             with write_atomically(folder / "config.yaml", text=True) as file:
                 file.write(config)
         weights, device = sum(parameter.numel() for parameter in model.parameters()), trainer.strategy.root_device
@@ -199,7 +202,7 @@ def _loggers(
     folder: Path | None,
     names: tuple[str, str],
     wandb: Literal["auto", "off", "offline", "online"],
-    config: str | None,
+    config: str,
 ) -> list[Logger]:
     """metrics.csv always; beside it the loggers that were given, else W&B."""
     if process_rank() != 0 or folder is None:
@@ -209,7 +212,7 @@ def _loggers(
         return [*_listed(given), *loggers]
     if (mode := wandb_mode(wandb)) != "off":
         summaries = {model.monitor: model.monitor_mode} if model.monitor else {}
-        settings = {} if config is None else yaml.safe_load(config)
+        settings = yaml.safe_load(config)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         if (logger := wandb_logger(mode, folder, *names, seed, settings, summaries)) is not None:
             loggers.append(logger)
