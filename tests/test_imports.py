@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -86,6 +87,16 @@ def test_imports_run_one_way(place):
         if home(module) == place:
             foreign = [name for name in imports(path) if not any(within(name, allowed) for allowed in known)]
             assert not foreign, f"{path.relative_to(REPOSITORY)} imports {foreign}; {place} may import {known}"
+
+
+def test_the_map_draws_it():
+    """Every package and file of the table is in the drawing of docs/map.md, and may import what stands below it alone."""
+    (drawing,) = re.findall(r"^```text\n(.*?)^```$", (REPOSITORY / "docs" / "map.md").read_text(), re.MULTILINE | re.DOTALL)
+    drawn = re.findall(r"[a-z][\w.]+", drawing)
+    assert set(drawn) == set(ALLOWED) - {"zoo", "zoo.metrics.disentanglement"}
+    for place in drawn:
+        above = drawn[: drawn.index(place)]
+        assert not [name for name in ALLOWED[place] for other in above if within(name, other)], place
 
 
 def test_no_circle():
