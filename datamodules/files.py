@@ -46,7 +46,8 @@ def download(file: Published, folder: str | os.PathLike, advice: str) -> Path:
         folder: Where to put it; made if it isn't there.
         advice: What to do where nothing can be downloaded, after "... can't be downloaded (why). "
 
-    Raises: ZooError with the name, the digest, what each address answered, and the advice.
+    Raises:
+        ZooError: with the name, the digest, what each address answered, and the advice.
     """
     # Slow to import, and needed once in the life of a data folder.
     import pooch
@@ -71,7 +72,7 @@ def download(file: Published, folder: str | os.PathLike, advice: str) -> Path:
 def _answer(error: Exception) -> str | None:
     import requests
 
-    if isinstance(error, requests.HTTPError):
+    if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"status {error.response.status_code}"
     if isinstance(error, requests.Timeout):
         return "no answer in time"

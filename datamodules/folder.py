@@ -42,9 +42,10 @@ class ImageFolder(DataModule):
         root: The folder.
         size: Height and width.
         channels: 3 for color, 1 for gray.
-        batch_size, eval_batch_size, seed, on_device: see :class:`DataModule`.
+        batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
-    Raises: ZooError where there is no such folder, no picture in it, too few for three splits, or a damaged one.
+    Raises:
+        ZooError: where there is no such folder, no picture in it, too few for three splits, or a damaged one.
     """
 
     def __init__(

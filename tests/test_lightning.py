@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
@@ -16,6 +17,7 @@ from zoo.lightning import (
     datamodule_of,
     is_fast_dev_run,
     log_interval,
+    option_strings,
     process_rank,
     quiet_lightning,
     set_hyperparameters,
@@ -129,6 +131,13 @@ def test_process_rank(monkeypatch):
     assert process_rank() == 3 and not called, moved("process_rank")
 
 
+def test_option_strings():
+    parser = ArgumentParser()
+    parser.add_argument("--plain", "-p")
+    parser.add_class_arguments(Model, "model")
+    assert {"--plain", "-p", "--model.width"} <= {*option_strings(parser)}, moved("option_strings")
+
+
 def test_datamodule_of(tmp_path):
     assert isinstance(datamodule_of(fit(tmp_path, Model(), max_steps=1)), Numbers), moved("datamodule_of")
     assert datamodule_of(Trainer(logger=False)) is None, moved("datamodule_of")
@@ -159,8 +168,8 @@ def test_set_hyperparameters(tmp_path):
 
 def test_every_function_is_tested():
     tested = {
-        writes_row, is_fast_dev_run, log_interval, process_rank, datamodule_of, attached_trainer, set_hyperparameters,
-        quiet_lightning,
+        writes_row, is_fast_dev_run, log_interval, option_strings, process_rank, datamodule_of, attached_trainer,
+        set_hyperparameters, quiet_lightning,
     }  # fmt: skip
     assert {getattr(zoo.lightning, name) for name in zoo.lightning.__all__} == tested
     assert all(inspect.getdoc(function) for function in tested)

@@ -1,4 +1,4 @@
-"""Every name of Lightning that is private or undeclared and that the zoo asks, and what of its talk is left out."""
+"""Every name of Lightning and its parser that is private or undeclared and that the zoo asks, and its talk left out."""
 
 import logging
 import warnings
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "datamodule_of",
     "is_fast_dev_run",
     "log_interval",
+    "option_strings",
     "process_rank",
     "quiet_lightning",
     "set_hyperparameters",
@@ -54,6 +57,14 @@ def process_rank() -> int:
     from pytorch_lightning.utilities import rank_zero_only
 
     return cast(Any, rank_zero_only).rank
+
+
+def option_strings(parser: "ArgumentParser") -> list[str]:
+    """What a parser takes, as it is typed: ``--trainer.max_steps``, …
+
+    argparse, and jsonargparse which derives from it, give the names of their options to nobody: help and usage alone.
+    """
+    return list(parser._option_string_actions)
 
 
 def attached_trainer(module: "LightningModule") -> "Trainer | None":

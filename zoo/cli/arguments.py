@@ -115,7 +115,7 @@ class Arguments:
         """What was typed: the values by name, and what is handed on to the parser, in the order typed.
 
         Raises:
-            ZooError: For an argument that is none, with the nearest name; a value that is missing or not accepted; and an
+            ZooError: for an argument that is none, with the nearest name; a value that is missing or not accepted; and an
                 argument that is missing.
 
         Example:

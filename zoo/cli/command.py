@@ -25,7 +25,7 @@ class Command:
         rest: Everything else, in the order typed, as ``--key=value`` or ``--key value``.
 
     Raises:
-        ZooError: For an argument that is none, with the nearest name, and for a value that is missing or not accepted.
+        ZooError: for an argument that is none, with the nearest name, and for a value that is missing or not accepted.
     """
 
     def __init__(self, argv: list[str]):

@@ -15,7 +15,7 @@ from zoo.cli.options import FIT
 from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
 from zoo.distributed import require_gpus
 from zoo.errors import ZooError
-from zoo.lightning import quiet_lightning
+from zoo.lightning import option_strings, quiet_lightning
 from zoo.models.base import GenerativeModule
 from zoo.registry import import_class
 from zoo.runs import training
@@ -124,7 +124,7 @@ class ZooCLI(LightningCLI):
 
     def _refuse_unknown(self, parser: LightningArgumentParser, arguments: list[str]) -> None:
         """ZooError for an option that is none, or is only the beginning of one."""
-        known = {option for option in parser._option_string_actions if option.startswith("--")}
+        known = {option for option in option_strings(parser) if option.startswith("--")}
         prefixes = tuple(f"{option}." for option in known if option not in ("--trainer", "--model", "--data"))
         classes = self._classes(arguments)
         for argument in arguments:

@@ -10,6 +10,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from zoo import registry
 from zoo.errors import ZooError
+from zoo.lightning import option_strings
 
 __all__ = ["Parser", "option_names", "unknown_option", "unwrapped"]
 
@@ -76,7 +77,7 @@ def option_names(cls: type) -> list[str]:
     """The names of a class's options, its bases' included."""
     parser = ArgumentParser()
     parser.add_class_arguments(cls, "of", fail_untyped=False)
-    return [option[len("--of.") :] for option in parser._option_string_actions if option.startswith("--of.")]
+    return [option[len("--of.") :] for option in option_strings(parser) if option.startswith("--of.")]
 
 
 def unknown_option(option: str, whose: str, near: Iterable[str]) -> ZooError:
