@@ -39,9 +39,9 @@ def evaluate_likelihood(
         progress: Whether to show a progress bar.
 
     Returns:
-        ``test/nll`` and ``test/nll_standard_error``; of levels also ``test/nll_bits_per_dim``; of a model with codes and a
-        posterior ``test/active_units``, how many codes' means vary by more than 0.01 over the examples; and
-        ``test/nll_examples``, ``test/nll_samples`` and ``test/nll_seconds``.
+        ``test/nll`` and, of several examples, ``test/nll_standard_error``; of levels also ``test/nll_bits_per_dim``; of a
+        model with codes and a posterior ``test/active_units``, how many codes' means vary by more than 0.01 over the
+        examples; and ``test/nll_examples``, ``test/nll_samples`` and ``test/nll_seconds``.
 
     Raises:
         ZooError: if the model has no likelihood.
@@ -65,11 +65,12 @@ def evaluate_likelihood(
             if isinstance(model, Autoencodes) and isinstance(model, HasPosterior):
                 means.append(model.encode(x).cpu())
     nll = -torch.cat(log_p).double()
-    error = (nll.std() / math.sqrt(seen)).item()
-    metrics: dict[str, float] = {"test/nll": nll.mean().item(), f"test/nll{STANDARD_ERROR}": error}
+    metrics: dict[str, float] = {"test/nll": nll.mean().item()}
+    if seen > 1:
+        metrics[f"test/nll{STANDARD_ERROR}"] = (nll.std() / math.sqrt(seen)).item()
     if model.spec.levels is not None:
         metrics["test/nll_bits_per_dim"] = bits_per_dim(-nll.mean(), model.spec).item()
-    if means:
+    if means and seen > 1:
         metrics["test/active_units"] = int((torch.cat(means).var(0) > _ACTIVE).sum())
     return {
         **metrics,
