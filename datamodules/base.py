@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from zoo.spec import Batch, DataSpec
 __all__ = ["DataModule"]
 
 
-class DataModule(LightningDataModule):
+class DataModule(LightningDataModule, ABC):
     """A data set that says what it is (:attr:`spec`) and loads its splits (:meth:`load`); loaders come from here.
 
     Arguments:

@@ -1,6 +1,7 @@
 """Discrete images under a continuous density: uniform and variational dequantization, and the bound that they give."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ def _noised(levels: Tensor, u: Tensor) -> Tensor:
     return torch.minimum(levels + u, torch.nextafter(levels + 1, levels))
 
 
-class Dequantizer(nn.Module):
+class Dequantizer(nn.Module, ABC):
     """Creates y = x + u, u ~ q(u|x), from levels x, together with log q(u|x).
 
     For every density p of y, log P(x) >= E_q[log p(x + u) - log q(u|x)], where P(x) is p's integral over x's cell
@@ -88,9 +89,9 @@ class Dequantizer(nn.Module):
 
     bound = True
 
+    @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Levels (B, C, H, W) -> y (B, C, H, W), float, and log q(u|x) in nats, (B,)."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward(x) -> (y, log_q)")
 
     def initialize(self, x: Tensor) -> None:
         """Set from one batch of levels what starts from data; nothing here."""

@@ -1,5 +1,6 @@
 """Autoregressive flows: each dimension is mapped by a function whose parameters depend on those before it."""
 
+from abc import abstractmethod
 from typing import Any, Unpack
 
 import torch
@@ -56,13 +57,13 @@ class Autoregressive(Transform):
             self.net.output.weight.mul_(0.1)
             self.net.output.bias.mul_(0.1)
 
+    @abstractmethod
     def univariate(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """g(x; θ) and log g'(x; θ), element by element, for x (...) and θ (..., P)."""
-        raise NotImplementedError(f"{type(self).__name__} must define univariate(x, parameters) -> (y, log_derivative)")
 
+    @abstractmethod
     def univariate_inverse(self, y: Tensor, parameters: Tensor) -> Tensor:
         """The x with g(x; θ) = y, element by element, for y (...) and θ (..., P)."""
-        raise NotImplementedError(f"{type(self).__name__} must define univariate_inverse(y, parameters) -> x")
 
     @without_autocast
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """The contract of an invertible map, and the ways to put maps together."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -24,7 +25,7 @@ class NotInvertibleError(NotImplementedError):
     """A transform that can only be evaluated forwards was asked for its inverse."""
 
 
-class Transform(nn.Module):
+class Transform(nn.Module, ABC):
     r"""Creates an invertible map y = f(x), evaluated together with log|det ∂f/∂x|.
 
     A subclass defines ``forward`` and, where it can, ``inverse``. Both return the value and the log-determinant of the
@@ -49,9 +50,9 @@ class Transform(nn.Module):
         (tensor([[2., 2.]]), tensor([1.3863]))
     """
 
+    @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """y = f(x) and log|det ∂f/∂x|."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward(x, context) -> (y, log_det)")
 
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x = f⁻¹(y) and log|det ∂f⁻¹/∂y|."""

@@ -1,5 +1,7 @@
 """Images into two halves and back, and space into depth: the layouts that couplings work on."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -12,7 +14,7 @@ __all__ = ["ChannelSplit", "CheckerboardSplit", "ColumnSplit", "SpaceToDepth", "
 Shape = tuple[int, int, int]
 
 
-class Split(nn.Module):
+class Split(nn.Module, ABC):
     """Creates a division of images (B, C, H, W) into two halves, themselves images: ``forward`` splits, ``inverse`` joins.
 
     ``shapes`` holds the (C, H, W) of the two halves. Only the places of the numbers change: there is no log-determinant.
@@ -26,13 +28,13 @@ class Split(nn.Module):
         super().__init__()
         self.shape, self.shapes = tuple(shape), halves
 
+    @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The two halves, (B, C, H, W) -> (B, *shapes[0]), (B, *shapes[1])."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward(x) -> (a, b)")
 
+    @abstractmethod
     def inverse(self, a: Tensor, b: Tensor) -> Tensor:
         """The image of two halves."""
-        raise NotImplementedError(f"{type(self).__name__} must define inverse(a, b) -> x")
 
 
 class ColumnSplit(Split):
