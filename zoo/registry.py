@@ -1,16 +1,14 @@
 """The names people type, and the classes they stand for. Listing them imports nothing."""
 
 import difflib
-import functools
 import importlib
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from zoo.errors import ZooError
 
-__all__ = ["DATA", "MODELS", "Entry", "build_component", "find_class", "import_class", "name_of", "preset", "suggestion"]
+__all__ = ["DATA", "MODELS", "Entry", "find_class", "import_class", "name_of", "preset", "suggestion"]
 
 
 class Entry(NamedTuple):
@@ -84,38 +82,6 @@ def preset(name: str) -> Path | None:
         if (path := folder / f"{name}.yaml").is_file():
             return path
     return None
-
-
-def build_component(
-    kind: str, name: str, known: Mapping[str, Callable], given: tuple, options: Mapping[str, Any] | None
-) -> Any:
-    """Make the part called ``name``: one of ``known``, or the class at a dotted path of the user's own.
-
-    Arguments:
-        kind: What it is called in messages.
-        name: The name or the dotted path.
-        known: What makes the parts that have a name.
-        given: What every part of this kind is constructed with.
-        options: The user's options for it.
-    """
-    if name in known:
-        make = known[name]
-    elif "." in name:
-        try:
-            make = find_class(name)
-        except (ImportError, AttributeError) as error:
-            raise ZooError(f"can't import the {kind} {name}: {error}.") from error
-    else:
-        raise ZooError(f"no {kind} {name!r} among {', '.join(known)}, and no dotted path.{suggestion(name, known)}")
-    options = dict(options or {})
-    try:
-        inspect.signature(make).bind(*given, **options)
-    except TypeError as error:
-        fixed = make.keywords if isinstance(make, functools.partial) else {}
-        free = [option for option in list(inspect.signature(make).parameters)[len(given) :] if option not in fixed]
-        accepted = ", ".join(free) or "none"
-        raise ZooError(f"options {options} of the {kind} {name}: {error}. Accepted: {accepted}.") from error
-    return make(*given, **options)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -290,7 +290,7 @@ def test_a_penalty_of_ones_own_is_added_to_the_loss():
         ({"latent_dim": 0}, "latent_dim 0"),
         ({"network": "conv"}, "network conv takes images"),
         ({"posterior_options": {"steps": 3}}, "diagonal: .*'steps'. Accepted: scale"),
-        ({"posterior": "iaf", "posterior_options": {"step": 3}}, "iaf: .*'step'. Accepted: steps, hidden,"),
+        ({"posterior": "iaf", "posterior_options": {"step": 3}}, "iaf: .*'step'. Accepted: steps, hidden. Did you mean s"),
         ({"prior": "mixture", "prior_options": {"number": 3}}, "mixture: .*'number'. Accepted: components"),
         ({"likelihood": "gausian"}, "Did you mean gaussian"),
     ],

@@ -48,15 +48,31 @@ def _spec_dict(data: LightningDataModule) -> dict:
     return spec_of(data).to_dict()
 
 
-def _help_of_classes(named: dict[str, tuple[str | None, dict[str, registry.Entry]]]) -> str:
-    """The options of the classes that were named for each group, ``model`` and ``data``."""
+def _named_components(cls: type, words: list[str]) -> dict[str, Any]:
+    """The classes of the components that options name (``--model.posterior iaf``), by the argument for their options."""
+    named: dict[str, str] = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        named[option.removeprefix("--model.")] = value if equals else following
+    families = getattr(cls, "components", {})
+    given = {kind: name for kind, name in named.items() if kind in families and name not in ("", "auto") and name[0] != "-"}
+    return {f"{kind}_options": families[kind].find(name) for kind, name in given.items()}
+
+
+def _help_of_classes(named: dict[str, tuple[str | None, dict[str, registry.Entry]]], rest: list[str]) -> str:
+    """The options of the classes that were named for each group, ``model`` and ``data``, and of the model's components."""
     parser = ArgumentParser(prog="python -m zoo.fit", add_help=False, usage=argparse.SUPPRESS)
     for group, (name, entries) in named.items():
         if name is not None:
             cls = import_class(entries[name].path if name in entries else name)
-            parser.add_class_arguments(cls, group, skip={"spec"}, fail_untyped=False)
+            components = _named_components(cls, rest) if group == "model" else {}
+            parser.add_class_arguments(cls, group, skip={"spec", *components}, fail_untyped=False)
+            for options, component in components.items():
+                given = {len(component.given)}
+                parser.add_class_arguments(component, f"{group}.{options}", skip=given, fail_untyped=False)
     lines = parser.format_help().replace("``", "").strip().splitlines()
-    shown = [line for line in lines if "Path to a configuration file" not in line]
+    files = ("Path to a configuration file", "_options CONFIG")
+    shown = [line for line in lines if not any(part in line for part in files)]
     return "\n".join([*shown, "", "The arguments common to all models: python -m zoo.fit --help"])
 
 
@@ -101,7 +117,8 @@ class ZooCLI(LightningCLI):
                 raise ZooError(f"no config.yaml beside {command.ckpt_path}: name the model and data, or give --config.")
             command.run_config = run / "config.yaml"
         if command.asks_help:
-            print(_help_of_classes({"model": (command.model, registry.MODELS), "data": (command.data, registry.DATA)}))
+            named = {"model": (command.model, registry.MODELS), "data": (command.data, registry.DATA)}
+            print(_help_of_classes(named, command.rest))
             raise SystemExit(0)
         arguments = expand(command, _ancestor)
         self._refuse_unknown(parser, arguments)

@@ -1,12 +1,14 @@
 """Likelihoods p(x|z): modules that turn a decoder's output into distributions of data."""
 
 import math
-from collections.abc import Callable
+from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
+from zoo.distributions.component import Component, Family
 from zoo.errors import ZooError
 from zoo.precision import widen_half
 from zoo.spec import DataSpec
@@ -14,7 +16,7 @@ from zoo.spec import DataSpec
 __all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "DiscretizedLogistic", "Gaussian", "Likelihood", "default_likelihood"]
 
 
-class Likelihood(nn.Module):
+class Likelihood(Component):
     """p(x|z), given a decoder's output (..., outputs, *shape) for each z.
 
     Arguments:
@@ -26,6 +28,7 @@ class Likelihood(nn.Module):
             Bernoulli on gray levels and for a density on discrete data.
     """
 
+    given: ClassVar[tuple[str, ...]] = ("spec",)
     outputs: int
     exact: bool = True
 
@@ -38,21 +41,21 @@ class Likelihood(nn.Module):
         values = self.log_prob_of_values(x, widen_half(raw).movedim(-1 - len(self.spec.shape), 0))
         return values.flatten(-len(self.spec.shape)).sum(-1)
 
+    @abstractmethod
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
         """The same for each value: raw (outputs, ..., B, *shape) -> (..., B, *shape)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mean(self, raw: Tensor) -> Tensor:
         """The mean of p(x|z) in data space, levels rounded: raw (B, outputs, *shape) -> (B, *shape)."""
-        raise NotImplementedError
 
     def mean_for_plots(self, raw: Tensor) -> Tensor:
         """The same for pictures: floats between levels where these are so few that rounding would hide the mean."""
         return self.mean(raw)
 
+    @abstractmethod
     def sample(self, raw: Tensor) -> Tensor:
         """A draw of p(x|z) in data space: raw (B, outputs, *shape) -> (B, *shape)."""
-        raise NotImplementedError
 
     def _levels(self, unit: Tensor) -> Tensor:
         """Values in [0, 1] as the nearest levels; continuous data unchanged."""
@@ -100,6 +103,8 @@ class Gaussian(Likelihood):
     outputs = 1
 
     def __init__(self, spec: DataSpec, scale: float | None = None):
+        if scale is not None and not 0 < scale < math.inf:
+            raise ZooError(f"scale {scale} of a Gaussian: a positive number is needed, or none, to learn it")
         super().__init__(spec)
         self.exact = spec.levels is None
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale or 1.0)), requires_grad=scale is None)
@@ -187,10 +192,13 @@ def default_likelihood(spec: DataSpec) -> str:
     return "categorical" if spec.levels <= 32 else "discretized_logistic"
 
 
-# name -> what makes the likelihood from (spec, **options)
-LIKELIHOODS: dict[str, Callable[..., Likelihood]] = {
-    "bernoulli": Bernoulli,
-    "gaussian": Gaussian,
-    "discretized_logistic": DiscretizedLogistic,
-    "categorical": Categorical,
-}
+LIKELIHOODS = Family[Likelihood](
+    "likelihood",
+    Likelihood,
+    {
+        "bernoulli": Bernoulli,
+        "gaussian": Gaussian,
+        "discretized_logistic": DiscretizedLogistic,
+        "categorical": Categorical,
+    },
+)

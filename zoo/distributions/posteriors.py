@@ -1,16 +1,17 @@
 """Posteriors q(z|x): modules that turn an encoder's features into distributions of latents."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Literal
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence, register_kl
 from torch.nn.functional import softplus
 
+from zoo.distributions.component import Component, Family
 from zoo.distributions.normal import factorized_normal
-from zoo.errors import ZooError
+from zoo.options import require_at_least
 from zoo.precision import widen_half
 from zoo.transforms import (
     Compose,
@@ -23,7 +24,23 @@ from zoo.transforms import (
     autoregressive_flow,
 )
 
-__all__ = ["POSTERIORS", "DiagonalGaussian", "FlowPosterior", "FullGaussian", "Posterior", "SampledPosterior"]
+__all__ = [
+    "POSTERIORS",
+    "DiagonalGaussian",
+    "FlowPosterior",
+    "FullGaussian",
+    "HouseholderSylvesterPosterior",
+    "IAFPosterior",
+    "OrthogonalSylvesterPosterior",
+    "PlanarPosterior",
+    "Posterior",
+    "RadialPosterior",
+    "SampledPosterior",
+    "SplineIAFPosterior",
+    "TriangularSylvesterPosterior",
+]
+
+_PER_CALL = 2**14  # latents sent through a flow at once where many draws are made for one mean
 
 
 class SampledPosterior:
@@ -48,18 +65,49 @@ class SampledPosterior:
         return z, log_q - log_det
 
     @property
-    def mean(self) -> Tensor:
-        """(B, d): the mean of a Gaussian; for a flow, the image of the base's mean."""
+    def location(self) -> Tensor:
+        """(B, d): the base's mean, sent through f. The mean of z where there is no f, and no more than a point of q else."""
         return self.base.mean if self.transform is None else self.transform(self.base.mean, self.context)[0]
+
+    def mean(self, samples: int = 64, seed: int = 0) -> Tensor:
+        """E[z], (B, d): in closed form without f, else the mean of f over draws of z0, the same draws at every call.
+
+        Those of a Gaussian z0 are made of noise that all examples share, in pairs on opposite sides of its mean. So an
+        example's mean does not depend on what else is in the batch, means of different examples differ only as their
+        posteriors do, and what is linear in f has no error. Torch's random state stays as it is.
+
+        Arguments:
+            samples: The number of draws, an even one.
+            seed: That of the noise.
+        """
+        if self.transform is None:
+            return self.base.mean
+        total = torch.zeros_like(self.base.mean)
+        for z0 in self._fixed_draws(samples // 2, seed):
+            total = total + self.transform(z0, self.context)[0].sum(0)
+        return total / (2 * (samples // 2))
+
+    def _fixed_draws(self, pairs: int, seed: int) -> Iterator[Tensor]:
+        """2 ``pairs`` draws of z0 in chunks (2k, B, d), a function of the seed."""
+        per_call = max(1, _PER_CALL // (2 * len(self.base.mean)))
+        if (gaussian := _parameters(self.base)) is None:
+            devices = [self.base.mean.device] if self.base.mean.is_cuda else []
+            for start in range(0, pairs, per_call):
+                with torch.random.fork_rng(devices):
+                    torch.manual_seed(seed + start)
+                    z0 = self.base.rsample((2 * min(per_call, pairs - start),))
+                yield z0
+            return
+        mean, scale = gaussian
+        noise = torch.randn(pairs, 1, mean.shape[-1], generator=torch.Generator().manual_seed(seed)).to(mean)
+        for chunk in noise.split(per_call):
+            step = (scale @ chunk.unsqueeze(-1)).squeeze(-1) if scale.dim() == 3 else scale * chunk  # (k, B, d)
+            yield torch.cat([mean + step, mean - step])
 
     @property
     def gaussian(self) -> tuple[Tensor, Tensor] | None:
         """The mean (B, d) of a Gaussian and its standard deviations (B, d), or its Cholesky factor (B, d, d); else None."""
-        if self.transform is None and isinstance(self.base, MultivariateNormal):
-            return self.base.loc, self.base.scale_tril
-        if self.transform is None and isinstance(self.base, Independent) and isinstance(self.base.base_dist, Normal):
-            return self.base.mean, self.base.stddev
-        return None
+        return _parameters(self.base) if self.transform is None else None
 
     def kl(self, prior: Distribution) -> Tensor | None:
         """KL(q(z|x) || p(z)) per example, (B,), in closed form; None where there is none."""
@@ -69,6 +117,15 @@ class SampledPosterior:
             return kl_divergence(self.base, prior)
         except NotImplementedError:
             return None
+
+
+def _parameters(base: Distribution) -> tuple[Tensor, Tensor] | None:
+    """The mean of a Gaussian and its standard deviations or Cholesky factor; else None."""
+    if isinstance(base, MultivariateNormal):
+        return base.loc, base.scale_tril
+    if isinstance(base, Independent) and isinstance(base.base_dist, Normal):
+        return base.mean, base.stddev
+    return None
 
 
 @register_kl(MultivariateNormal, Independent)
@@ -83,7 +140,7 @@ def _kl_multivariate_normal_independent(q: MultivariateNormal, p: Independent) -
     return (trace + distance - q.loc.shape[-1]) / 2 - log_det
 
 
-class Posterior(nn.Module):
+class Posterior(Component):
     """A module that is called with an encoder's features (B, features) and gives a :class:`SampledPosterior`.
 
     Arguments:
@@ -91,13 +148,15 @@ class Posterior(nn.Module):
         latent_dim: d.
     """
 
+    given: ClassVar[tuple[str, ...]] = ("features", "latent_dim")
+
     def __init__(self, features: int, latent_dim: int):
         super().__init__()
         self.features, self.latent_dim = features, latent_dim
 
+    @abstractmethod
     def forward(self, features: Tensor) -> SampledPosterior:
         """The posterior of the examples that ``features`` (B, features) were computed from."""
-        raise NotImplementedError
 
 
 class DiagonalGaussian(Posterior):
@@ -113,8 +172,6 @@ class DiagonalGaussian(Posterior):
 
     def __init__(self, features: int, latent_dim: int, scale: Literal["softplus", "exp"] = "softplus"):
         super().__init__(features, latent_dim)
-        if scale not in ("softplus", "exp"):
-            raise ZooError(f"scale {scale!r} of a Gaussian is not known; there are softplus, exp")
         self.scale, self.heads = scale, nn.Linear(features, 2 * latent_dim)
         if scale == "exp":
             nn.init.zeros_(self.heads.bias)
@@ -122,13 +179,10 @@ class DiagonalGaussian(Posterior):
                 nn.init.xavier_uniform_(head)
 
     def forward(self, features: Tensor) -> SampledPosterior:
-        """Gaussians with batch shape (B,)."""
-        return SampledPosterior(self.gaussian(features))
-
-    def gaussian(self, features: Tensor) -> Independent:
-        """The Gaussian itself, in float32 whatever autocast says."""
+        """Gaussians with batch shape (B,), in float32 whatever autocast says."""
         mean, raw = widen_half(self.heads(features)).chunk(2, -1)
-        return factorized_normal(mean, softplus(raw) + 1e-5 if self.scale == "softplus" else (raw / 2).exp())
+        scale = softplus(raw) + 1e-5 if self.scale == "softplus" else (raw / 2).exp()
+        return SampledPosterior(factorized_normal(mean, scale))
 
 
 class FullGaussian(Posterior):
@@ -149,55 +203,175 @@ class FullGaussian(Posterior):
         return SampledPosterior(MultivariateNormal(mean, scale_tril=scale, validate_args=False))
 
 
-class FlowPosterior(DiagonalGaussian):
-    """q(z|x): a diagonal Gaussian sent through an amortized flow, whose parameters depend on the features.
+class FlowPosterior(Posterior):
+    """q(z|x), z = f(z0; h): a diagonal Gaussian sent through a flow whose parameters depend on the features h.
+
+    log q(z|x) = log q0(z0|x) - log|det df/dz0|. A subclass's constructor calls this one, then sets ``transform``.
+
+    References: Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
 
     Arguments:
-        features: The size of the encoder's output.
-        latent_dim: d.
-        flow: ``planar``, ``radial``, ``sylvester_orthogonal``, ``sylvester_householder``, ``sylvester_triangular``,
-            ``iaf`` (gated steps with context) or ``spline_iaf``.
-        steps: The number of steps K; 16 planar or radial, 4 else, if not given.
-        hidden: Hidden units of each layer of the autoregressive networks.
-        directions: The number of columns of Q in ``sylvester_orthogonal``; d if not given.
-        reflections: The number of reflections in ``sylvester_householder``.
+        features, latent_dim: see Posterior.
+
+    Attributes:
+        gaussian: q0.
+        transform: f, with a context of ``features`` numbers.
     """
 
-    def __init__(
-        self,
-        features: int,
-        latent_dim: int,
-        flow: str,
-        steps: int | None = None,
-        hidden: int = 320,
-        directions: int | None = None,
-        reflections: int = 8,
-    ):
+    transform: Transform
+
+    @abstractmethod
+    def __init__(self, features: int, latent_dim: int):
         super().__init__(features, latent_dim)
-        kind, _, variant = flow.partition("_")
-        if kind in ("planar", "radial"):
-            step = Planar if kind == "planar" else Radial
-            self.transform = Compose(step(latent_dim, context_features=features) for _ in range(steps or 16))
-        elif kind == "sylvester":
-            self.transform = Compose(
-                Sylvester(latent_dim, features, variant, directions, reflections, reverse=bool(k % 2))
-                for k in range(steps or 4)
-            )
-        else:
-            step = GatedAutoregressive if flow == "iaf" else SplineAutoregressive
-            widths = (hidden, hidden)
-            self.transform = autoregressive_flow(step, latent_dim, steps or 4, context_features=features, hidden=widths)
+        self.gaussian = DiagonalGaussian(features, latent_dim)
 
     def forward(self, features: Tensor) -> SampledPosterior:
         """The Gaussian's samples, transformed."""
-        return SampledPosterior(self.gaussian(features), self.transform, features)
+        return SampledPosterior(self.gaussian(features).base, self.transform, features)
 
 
-_FLOWS = ("planar", "radial", "sylvester_orthogonal", "sylvester_householder", "sylvester_triangular", "iaf", "spline_iaf")
+class PlanarPosterior(FlowPosterior):
+    """q(z|x) by planar maps, z + u tanh(w^T z + b).
 
-# name -> what makes the posterior from (features, latent_dim, **options)
-POSTERIORS: dict[str, Callable[..., Posterior]] = {
-    "diagonal": DiagonalGaussian,
-    "full": FullGaussian,
-    **{flow: partial(FlowPosterior, flow=flow) for flow in _FLOWS},
-}
+    The map is :class:`~zoo.transforms.Planar`.
+
+    References: Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
+
+    Arguments:
+        features, latent_dim: see Posterior.
+        steps: The number of maps, K.
+    """
+
+    def __init__(self, features: int, latent_dim: int, steps: int = 16):
+        require_at_least(1, steps=steps)
+        super().__init__(features, latent_dim)
+        self.transform = Compose(Planar(latent_dim, features) for _ in range(steps))
+
+
+class RadialPosterior(FlowPosterior):
+    """q(z|x) by radial maps, z + beta (z - c) / (alpha + |z - c|).
+
+    The map is :class:`~zoo.transforms.Radial`.
+
+    References: Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
+
+    Arguments:
+        features, latent_dim: see Posterior.
+        steps: The number of maps, K.
+    """
+
+    def __init__(self, features: int, latent_dim: int, steps: int = 16):
+        require_at_least(1, steps=steps)
+        super().__init__(features, latent_dim)
+        self.transform = Compose(Radial(latent_dim, features) for _ in range(steps))
+
+
+class OrthogonalSylvesterPosterior(FlowPosterior):
+    """q(z|x) by maps z + Q R1 tanh(R2 Q^T z + b), Q of orthonormal columns.
+
+    The map is :class:`~zoo.transforms.Sylvester`.
+
+    References: van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018, arXiv:1803.05649.
+
+    Arguments:
+        features, latent_dim: see Posterior.
+        steps: The number of maps, K.
+        directions: The number of columns of Q, M <= d; d if not given.
+    """
+
+    def __init__(self, features: int, latent_dim: int, steps: int = 4, directions: int | None = None):
+        require_at_least(1, steps=steps)
+        super().__init__(features, latent_dim)
+        self.transform = Compose(Sylvester(latent_dim, features, "orthogonal", directions) for _ in range(steps))
+
+
+class HouseholderSylvesterPosterior(FlowPosterior):
+    """q(z|x) by maps z + Q R1 tanh(R2 Q^T z + b), Q a product of Householder reflections.
+
+    References: van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018, arXiv:1803.05649.
+
+    Arguments:
+        features, latent_dim: see Posterior.
+        steps: The number of maps, K.
+        reflections: The number of reflections.
+    """
+
+    def __init__(self, features: int, latent_dim: int, steps: int = 4, reflections: int = 8):
+        require_at_least(1, steps=steps, reflections=reflections)
+        super().__init__(features, latent_dim)
+        maps = (Sylvester(latent_dim, features, "householder", reflections=reflections) for _ in range(steps))
+        self.transform = Compose(maps)
+
+
+class TriangularSylvesterPosterior(FlowPosterior):
+    """q(z|x) by maps z + Q R1 tanh(R2 Q^T z + b), Q the identity and the reversal of dimensions, in turn.
+
+    References: van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018, arXiv:1803.05649.
+
+    Arguments:
+        features, latent_dim: see Posterior.
+        steps: The number of maps, K.
+    """
+
+    def __init__(self, features: int, latent_dim: int, steps: int = 4):
+        require_at_least(1, steps=steps)
+        super().__init__(features, latent_dim)
+        maps = (Sylvester(latent_dim, features, "triangular", reverse=bool(k % 2)) for k in range(steps))
+        self.transform = Compose(maps)
+
+
+class IAFPosterior(FlowPosterior):
+    """q(z|x) by steps s z + (1 - s) m, (m, s) = MADE(z, h).
+
+    The map is :class:`~zoo.transforms.GatedAutoregressive`.
+
+    References: Kingma et al., Improved Variational Inference with Inverse Autoregressive Flow, 2016, arXiv:1606.04934.
+
+    Arguments:
+        features, latent_dim: see Posterior.
+        steps: The number of steps, K, their order reversed between them.
+        hidden: Hidden units of each of a step's two layers.
+    """
+
+    def __init__(self, features: int, latent_dim: int, steps: int = 4, hidden: int = 320):
+        require_at_least(1, steps=steps, hidden=hidden)
+        super().__init__(features, latent_dim)
+        networks = {"context_features": features, "hidden": (hidden, hidden)}
+        self.transform = autoregressive_flow(GatedAutoregressive, latent_dim, steps, **networks)
+
+
+class SplineIAFPosterior(FlowPosterior):
+    """q(z|x) by splines of each z_i, their knots by MADE(z, h).
+
+    The map is :class:`~zoo.transforms.SplineAutoregressive`.
+
+    References: Durkan et al., Neural Spline Flows, 2019, arXiv:1906.04032.
+
+    Arguments:
+        features, latent_dim: see Posterior.
+        steps: The number of steps, K, their order reversed between them.
+        hidden: Hidden units of each of a step's two layers.
+    """
+
+    def __init__(self, features: int, latent_dim: int, steps: int = 4, hidden: int = 320):
+        require_at_least(1, steps=steps, hidden=hidden)
+        super().__init__(features, latent_dim)
+        networks = {"context_features": features, "hidden": (hidden, hidden)}
+        self.transform = autoregressive_flow(SplineAutoregressive, latent_dim, steps, **networks)
+
+
+POSTERIORS = Family[Posterior](
+    "posterior",
+    Posterior,
+    {
+        "diagonal": DiagonalGaussian,
+        "full": FullGaussian,
+        "planar": PlanarPosterior,
+        "radial": RadialPosterior,
+        "sylvester_orthogonal": OrthogonalSylvesterPosterior,
+        "sylvester_householder": HouseholderSylvesterPosterior,
+        "sylvester_triangular": TriangularSylvesterPosterior,
+        "iaf": IAFPosterior,
+        "spline_iaf": SplineIAFPosterior,
+    },
+)

@@ -1,18 +1,32 @@
 """Priors p(z): modules that are called without arguments and give a distribution of latents."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
-from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, constraints
 from torch.nn.functional import softplus
 
+from zoo.distributions.component import Component, Family
 from zoo.distributions.normal import factorized_normal
+from zoo.errors import ZooError
+from zoo.options import require_at_least
 from zoo.transforms import AffineAutoregressive, SplineAutoregressive, Transform, autoregressive_flow
 
-__all__ = ["PRIORS", "FlowDistribution", "FlowPrior", "MixtureOfGaussians", "Prior", "StandardNormal", "VampPrior"]
+__all__ = [
+    "PRIORS",
+    "FlowDistribution",
+    "FlowPrior",
+    "MAFPrior",
+    "MixtureOfGaussians",
+    "Prior",
+    "SplinePrior",
+    "StandardNormal",
+    "VampPrior",
+]
 
 
 class FlowDistribution(Distribution):
@@ -41,29 +55,32 @@ class FlowDistribution(Distribution):
         return self.base.log_prob(noise) + log_det
 
 
-class Prior(nn.Module):
+class Prior(Component):
     """A module that is called without arguments and gives a distribution of event shape (d,).
 
     Arguments:
         latent_dim: d.
     """
 
+    given: ClassVar[tuple[str, ...]] = ("latent_dim",)
+    zero: Tensor
+
     def __init__(self, latent_dim: int):
         super().__init__()
         self.latent_dim = latent_dim
         self.register_buffer("zero", torch.zeros(latent_dim), persistent=False)
 
+    @abstractmethod
     def forward(self) -> Distribution:
         """The distribution, of event shape (d,)."""
-        raise NotImplementedError
 
     def normal(self, temperature: float = 1.0) -> Independent:
         """N(0, temperature^2 I) on the module's device."""
         return factorized_normal(self.zero, torch.full_like(self.zero, temperature))
 
+    @abstractmethod
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """n latents (n, d); ``temperature`` scales the noise that they are made of."""
-        raise NotImplementedError
 
 
 class StandardNormal(Prior):
@@ -87,6 +104,7 @@ class MixtureOfGaussians(Prior):
     """
 
     def __init__(self, latent_dim: int, components: int = 100):
+        require_at_least(1, components=components)
         super().__init__(latent_dim)
         self.logits = nn.Parameter(torch.zeros(components))
         self.means = nn.Parameter(torch.randn(components, latent_dim))
@@ -120,49 +138,58 @@ class VampPrior(Prior):
         components: The number M.
 
     Attributes:
-        gaussians: Set by the model: pseudo-examples (M, *shape) to Gaussians of batch shape (M,).
+        posterior_of: Set by the model, a method of it: pseudo-examples (M, *shape) to Gaussians of batch shape (M,). A copy
+            of the model has its own.
     """
 
     def __init__(self, latent_dim: int, components: int = 100):
+        require_at_least(1, components=components)
         super().__init__(latent_dim)
         self.components = components
-        self.gaussians: Callable[[Tensor], Distribution] | None = None
+        self.posterior_of: Callable[[Tensor], Distribution] | None = None
         self.pseudo: nn.Parameter | None = None
 
-    def bind(self, shape: tuple[int, ...], gaussians: Callable[[Tensor], Distribution]) -> None:
-        """Make the pseudo-examples, of the data's shape; ``gaussians`` is the model's encoder and posterior."""
+    def bind(self, shape: tuple[int, ...], posterior_of: Callable[[Tensor], Distribution]) -> None:
+        """Make the pseudo-examples, of the data's shape; ``posterior_of`` is the model's encoder and posterior."""
         self.pseudo = nn.Parameter(0.1 * torch.randn(self.components, *shape))
-        self.gaussians = gaussians
+        self.posterior_of = posterior_of
+
+    def _components(self) -> Distribution:
+        if self.pseudo is None or self.posterior_of is None:
+            raise ZooError("a VampPrior is a mixture of a model's posteriors: make it as the prior of a VAE")
+        return self.posterior_of(self.pseudo)
 
     def forward(self) -> Distribution:
         """The mixture."""
-        return _mixture(torch.zeros(self.components, device=self.pseudo.device), self.gaussians(self.pseudo))
+        return _mixture(torch.zeros(self.components, device=self.zero.device), self._components())
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """Latents (n, d): a component each, its noise scaled by ``temperature``."""
-        components = self.gaussians(self.pseudo)
-        chosen = torch.randint(self.components, (n,), device=self.pseudo.device)
+        components = self._components()
+        chosen = torch.randint(self.components, (n,), device=self.zero.device)
         # The deviations of a fresh draw, scaled: right for a full covariance as for a diagonal one.
         deviation = components.sample((n,))[torch.arange(n), chosen] - components.mean[chosen]
         return components.mean[chosen] + temperature * deviation
 
 
 class FlowPrior(Prior):
-    """p(z) = N(f(z); 0, I) |det df/dz|, f an autoregressive flow from latents to noise: densities in one pass.
+    """p(z) = N(f(z); 0, I) |det df/dz|, f a flow from latents to noise.
+
+    A subclass's constructor calls this one, then sets ``transform``.
 
     References: Chen et al., Variational Lossy Autoencoder, 2017, arXiv:1611.02731.
 
-    Arguments:
-        latent_dim: d.
-        flow: ``maf`` (affine steps) or ``spline`` (rational-quadratic splines).
-        steps: The number of steps, their order reversed between them.
-        hidden: Hidden units of each layer of the masked networks.
+    Argument: see Prior.
+
+    Attributes:
+        transform: f.
     """
 
-    def __init__(self, latent_dim: int, flow: str = "maf", steps: int = 4, hidden: int = 320):
+    transform: Transform
+
+    @abstractmethod
+    def __init__(self, latent_dim: int):
         super().__init__(latent_dim)
-        step = AffineAutoregressive if flow == "maf" else SplineAutoregressive
-        self.transform = autoregressive_flow(step, latent_dim, steps, hidden=(hidden, hidden))
 
     def forward(self) -> Distribution:
         """The flow's distribution."""
@@ -173,11 +200,52 @@ class FlowPrior(Prior):
         return self.transform.inverse(self.normal(temperature).sample((n,)))[0]
 
 
-# name -> what makes the prior from (latent_dim, **options)
-PRIORS: dict[str, Callable[..., Prior]] = {
-    "normal": StandardNormal,
-    "mixture": MixtureOfGaussians,
-    "vamp": VampPrior,
-    "maf": FlowPrior,
-    "spline": partial(FlowPrior, flow="spline"),
-}
+class MAFPrior(FlowPrior):
+    """p(z) by steps (z - m) exp(-a), (m, a) = MADE(z).
+
+    The map is :class:`~zoo.transforms.AffineAutoregressive`.
+
+    References: Papamakarios et al., Masked Autoregressive Flow for Density Estimation, 2017, arXiv:1705.07057.
+
+    Arguments:
+        latent_dim: d.
+        steps: The number of steps, their order reversed between them.
+        hidden: Hidden units of each of a step's two layers.
+    """
+
+    def __init__(self, latent_dim: int, steps: int = 4, hidden: int = 320):
+        require_at_least(1, steps=steps, hidden=hidden)
+        super().__init__(latent_dim)
+        self.transform = autoregressive_flow(AffineAutoregressive, latent_dim, steps, hidden=(hidden, hidden))
+
+
+class SplinePrior(FlowPrior):
+    """p(z) by splines of each z_i, their knots by MADE(z).
+
+    The map is :class:`~zoo.transforms.SplineAutoregressive`.
+
+    References: Durkan et al., Neural Spline Flows, 2019, arXiv:1906.04032.
+
+    Arguments:
+        latent_dim: d.
+        steps: The number of steps, their order reversed between them.
+        hidden: Hidden units of each of a step's two layers.
+    """
+
+    def __init__(self, latent_dim: int, steps: int = 4, hidden: int = 320):
+        require_at_least(1, steps=steps, hidden=hidden)
+        super().__init__(latent_dim)
+        self.transform = autoregressive_flow(SplineAutoregressive, latent_dim, steps, hidden=(hidden, hidden))
+
+
+PRIORS = Family[Prior](
+    "prior",
+    Prior,
+    {
+        "normal": StandardNormal,
+        "mixture": MixtureOfGaussians,
+        "vamp": VampPrior,
+        "maf": MAFPrior,
+        "spline": SplinePrior,
+    },
+)

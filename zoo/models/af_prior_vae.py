@@ -1,6 +1,6 @@
 """VAE with an autoregressive-flow prior."""
 
-from zoo.models.vae import VAE
+from zoo.models.vae import VAE, AnyPrior
 from zoo.spec import DataSpec
 
 __all__ = ["AFPriorVAE"]
@@ -21,5 +21,5 @@ class AFPriorVAE(VAE):
         options: Those of VAE.
     """
 
-    def __init__(self, spec: DataSpec | dict, prior: str = "maf", **options):
+    def __init__(self, spec: DataSpec | dict, prior: AnyPrior = "maf", **options):
         super().__init__(spec, prior=prior, **options)

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-from torch import Tensor
-
 from zoo.models.vae import VAE
-from zoo.spec import Batch, DataSpec
+from zoo.spec import DataSpec
 
 __all__ = ["AnnealedVAE"]
 
@@ -36,9 +34,3 @@ class AnnealedVAE(VAE):
     ):
         super().__init__(spec, **options)
         self.kl = replace(self.kl, beta=gamma * self.kl.beta, capacity=capacity, capacity_steps=capacity_steps)
-
-    def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """That of VAE, and the capacity, to be logged."""
-        loss, terms = super().objective(batch)
-        capacity = self.kl.target(self.global_step if self.training else None)
-        return loss, {**terms, "capacity": loss.new_full((), capacity)}

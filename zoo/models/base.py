@@ -1,8 +1,8 @@
 """What every model of the zoo is: a LightningModule with an objective and samples; the steps are written once, here."""
 
-from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from pytorch_lightning import LightningModule
@@ -10,7 +10,10 @@ from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
 from sklearn.utils.metaestimators import available_if
 from torch import Tensor
 
+from zoo.distributions.component import Component, Family
 from zoo.errors import ZooError
+from zoo.lightning import attached_trainer, set_hyperparameters
+from zoo.options import plain
 from zoo.spec import Batch, DataSpec
 
 __all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood", "HasPosterior", "with_likelihood"]
@@ -64,7 +67,17 @@ class HasPosterior(Protocol):
         ...
 
 
-class GenerativeModule(LightningModule):
+class _Compiled:
+    """A method of a model, compiled where the model is in training mode."""
+
+    def __init__(self, model: "GenerativeModule", plain: Callable, compiled: Callable):
+        self.model, self.plain, self.compiled = model, plain, compiled
+
+    def __call__(self, *args: Any) -> Any:
+        return (self.compiled if self.model.training else self.plain)(*args)
+
+
+class GenerativeModule(LightningModule, ABC):
     """A model of data x that can be trained (:meth:`objective`) and sampled from (:meth:`sample`).
 
     A subclass's constructor takes ``spec`` and options of plain types, calls ``super().__init__(spec)`` and builds its
@@ -73,8 +86,12 @@ class GenerativeModule(LightningModule):
     Arguments:
         spec: The data's description, a :class:`~zoo.spec.DataSpec` or its dict. The command line fills it in.
 
+    Raises:
+        ZooError: if an argument of the subclass's constructor is nothing that a checkpoint can hold.
+
     Attributes:
         latest_metrics: The newest training metrics by their full names, tensors on the device.
+        training_batches: The batches that training has begun, of all runs that went on from one another.
     """
 
     strategy: ClassVar[str] = "ddp"  # how Lightning runs this model on several processes
@@ -82,31 +99,67 @@ class GenerativeModule(LightningModule):
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
     progress_bar_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     compiled: ClassVar[tuple[str, ...]] = ("objective",)  # the methods that ``compile`` compiles
+    components: ClassVar[Mapping[str, Family]] = {}  # the arguments that name a component: ``X``, beside ``X_options``
     lr: float = 1e-3
 
     def __init__(self, spec: DataSpec | dict):
         super().__init__()
         self.spec = DataSpec.of(spec)
-        self.save_hyperparameters()
-        plain = {name: asdict(value) if is_dataclass(value) else value for name, value in self.hparams.items()}
-        self._set_hparams({**plain, "spec": self.spec.to_dict()})
-        self._hparams_initial = dict(self.hparams)
+        self.save_hyperparameters(ignore=["spec", *(f"{kind}{end}" for kind in self.components for end in ("", "_options"))])
+        kept = {name: plain(name, value) for name, value in self.hparams.items()}
+        set_hyperparameters(self, {"spec": self.spec.to_dict(), **kept})
         self.latest_metrics: dict[str, Tensor] = {}
+        self.training_batches = 0
 
+    def build_component(self, kind: str, component: Any, given: tuple, options: Mapping[str, Any] | None) -> Any:
+        """Make the component of an argument ``kind`` and its options, and store in the checkpoint what makes it again.
+
+        Arguments:
+            kind: Its name in ``components``.
+            component: A name, a dotted path, a class, or an instance.
+            given: What its place gives it.
+            options: Those of the argument ``<kind>_options``.
+        """
+        family = self.components[kind]
+        built: Component = family.build(component, given, options)
+        name, kept = family.reference(built)
+        set_hyperparameters(self, {kind: name, f"{kind}_options": kept})
+        return built
+
+    @abstractmethod
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to be minimized, a scalar, and the named terms to be logged beside it (detached or not)."""
-        raise NotImplementedError(f"{type(self).__name__} must define objective(batch) -> (loss, terms)")
 
+    @abstractmethod
     def sample(self, n: int) -> Tensor:
         """``n`` examples in data space: like ``Batch.x`` in shape, type and range."""
-        raise NotImplementedError(f"{type(self).__name__} must define sample(n)")
+
+    def count_batch(self) -> int | None:
+        """The number t of this training batch, from 0 on, for schedules; None held out, where they are at their end.
+
+        An objective with a schedule calls it once. It is that which counts batches in a loop by hand, where every objective
+        that is computed in training mode and with gradients is that of a batch; a Trainer's batches count as it begins
+        them, however often their objective is computed and whether or not the optimizer takes a step for each.
+        """
+        if not self.training:
+            return None
+        if (trainer := attached_trainer(self)) is not None and trainer.training:
+            return self.training_batches - 1
+        t = self.training_batches
+        self.training_batches += torch.is_grad_enabled()
+        return t
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Count the batch."""
+        self.training_batches += 1
 
     def compile(self, **options) -> None:
         """Compile what a training batch computes, by ``torch.compile`` with these options; all else stays as it is.
 
         That is the methods named in ``compiled``, in training mode. Their first calls take as long as compilation does. A
-        method named there asks nothing of the Trainer, such as ``self.global_step``: what changes at every batch would be
-        compiled in. For the ninth model of a process torch warns and compiles no more, until ``torch.compiler.reset()``.
+        method named there asks nothing that changes at every batch, such as :meth:`count_batch`: it would be compiled in.
+        For the ninth model of a process torch warns and compiles no more, until ``torch.compiler.reset()``. A copy of a
+        compiled model, or one that was pickled, is not compiled.
 
         Example:
             >>> from zoo.models import VAE
@@ -116,11 +169,12 @@ class GenerativeModule(LightningModule):
             torch.Size([])
         """
         for name in self.compiled:
-            plain = getattr(self, name)
-            setattr(self, name, self._where_training(torch.compile(plain, **options), plain))
+            method = getattr(self, name)
+            setattr(self, name, _Compiled(self, method, torch.compile(method, **options)))
 
-    def _where_training(self, compiled: Callable, plain: Callable) -> Callable:
-        return lambda *args: (compiled if self.training else plain)(*args)
+    def __getstate__(self) -> dict:
+        """What a copy has: not the compiled methods, which compute with the weights of this very model."""
+        return {name: value for name, value in super().__getstate__().items() if not isinstance(value, _Compiled)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One optimizer step's loss."""
@@ -184,14 +238,16 @@ class GenerativeModule(LightningModule):
         return self.adam(self.parameters(), self.lr)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Add the class, by which the file alone rebuilds the model, and the random state, which a resumed run takes up."""
+        """Add the class, by which the file alone rebuilds the model, and the random state and count that a run takes up."""
         checkpoint["zoo_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["zoo_training_batches"] = self.training_batches
         checkpoint["zoo_random_state"] = torch.get_rng_state()
         if self.device.type == "cuda":
             checkpoint["zoo_cuda_random_state"] = torch.cuda.get_rng_state(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take the random state up again when training goes on; only rank 0's was stored, so the others keep theirs."""
+        """Take up the count of batches and, when training goes on, the random state: rank 0's, the only one stored."""
+        self.training_batches = checkpoint.get("zoo_training_batches", 0)
         if self._trainer is None or self.trainer.global_rank != 0 or not self.trainer.training:
             return
         if (state := checkpoint.get("zoo_random_state")) is not None:

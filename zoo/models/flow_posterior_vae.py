@@ -1,6 +1,6 @@
 """VAE with a flow posterior."""
 
-from zoo.models.vae import VAE
+from zoo.models.vae import VAE, AnyPosterior
 from zoo.spec import DataSpec
 
 __all__ = ["FlowPosteriorVAE"]
@@ -23,5 +23,5 @@ class FlowPosteriorVAE(VAE):
         options: Those of VAE.
     """
 
-    def __init__(self, spec: DataSpec | dict, posterior: str = "planar", **options):
+    def __init__(self, spec: DataSpec | dict, posterior: AnyPosterior = "planar", **options):
         super().__init__(spec, posterior=posterior, **options)

@@ -146,7 +146,7 @@ class GAN(GenerativeModule):
         if critic_steps < 1:
             raise ZooError(f"critic_steps {critic_steps}: 1 or more is needed")
         self.automatic_optimization = False
-        self.loss, self.latent_dim, self.width, self.depth = LOSSES[loss], latent_dim, width, depth
+        self.loss, self.latent_dim, self.width, self.depth = loss, latent_dim, width, depth
         self.lr, self.discriminator_lr, self.betas = lr, lr if discriminator_lr is None else discriminator_lr, tuple(betas)
         self.critic_steps, self.r1 = critic_steps, r1
         self.gradient_penalty = (10.0 if loss == "wasserstein" else 0.0) if gradient_penalty is None else gradient_penalty
@@ -183,11 +183,11 @@ class GAN(GenerativeModule):
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """What D minimizes, from its logits (B,) on real and generated examples; override for a loss of your own."""
-        return self.loss.discriminator(real, fake)
+        return LOSSES[self.loss].discriminator(real, fake)
 
     def generator_loss(self, fake: Tensor) -> Tensor:
         """What G minimizes, from D's logits (B,) on generated examples; override for a loss of your own."""
-        return self.loss.generator(fake)
+        return LOSSES[self.loss].generator(fake)
 
     def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
         """The weighted penalties on D's slope, from real and generated examples."""
@@ -222,7 +222,7 @@ class GAN(GenerativeModule):
         discriminator_adam, _ = self.optimizers()
         _, generator_adam = self.optimizers(use_pl_optimizer=False)
         x = self.spec.to_signed(batch.x)
-        with_generator = (self.global_step + 1) % self.critic_steps == 0
+        with_generator = self.training_batches % self.critic_steps == 0
         with torch.set_grad_enabled(with_generator):
             fake = self.generate(self.noise(len(x)))
 

@@ -1,10 +1,13 @@
 """The variational autoencoder as five parts: encoder, posterior, prior, decoder, likelihood."""
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
+from zoo.distributions.component import Family
 from zoo.distributions.likelihoods import LIKELIHOODS, Likelihood, default_likelihood
 from zoo.distributions.posteriors import POSTERIORS, Posterior, SampledPosterior
 from zoo.distributions.priors import PRIORS, Prior, VampPrior
@@ -17,7 +20,6 @@ from zoo.nets.bolts import BoltsDecoder, BoltsEncoder
 from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvEncoder
 from zoo.nets.locatello import LocatelloDecoder, LocatelloEncoder
 from zoo.nets.mlp import mlp
-from zoo.registry import build_component
 from zoo.schedules import KLSchedule
 from zoo.spec import Batch, DataSpec
 
@@ -30,6 +32,14 @@ _CONVOLUTIONAL = {
     "locatello": (LocatelloEncoder, LocatelloDecoder),
     "bolts_resnet18": (BoltsEncoder, BoltsDecoder),
 }
+# What the command line, which reads annotations, takes are names alone.
+if TYPE_CHECKING:
+    AnyPosterior = str | type[Posterior] | Posterior
+    AnyPrior = str | type[Prior] | Prior
+    AnyLikelihood = str | type[Likelihood] | Likelihood
+else:
+    AnyPosterior = AnyPrior = AnyLikelihood = str
+
 _PER_CALL = 2048  # latents decoded at once where many are drawn for one estimate
 
 
@@ -38,9 +48,10 @@ class VAE(GenerativeModule):
 
     The KL term is in closed form where there is one, log q(z|x) - log p(z) at the sample else; ``kl`` weighs it. A method
     that differs in one part overrides one ``build_...`` method, one that adds a term to the loss overrides
-    :meth:`penalty`. Logged: elbo (weight 1, whatever the schedule says), reconstruction = -log p(x|z), kl; and, of data
-    for which they mean something, bits_per_dim. Of a whole held-out split and a Gaussian posterior also
-    index_code_information and marginal_kl, into which kl is cut by :class:`~zoo.metrics.elbo_surgery.ELBOSurgery`.
+    :meth:`penalty`. Logged: elbo (weight 1, whatever the schedule says), reconstruction = -log p(x|z), kl; capacity, where
+    the KL term has one; and, of data for which they mean something, bits_per_dim. Of a whole held-out split and a Gaussian
+    posterior also index_code_information and marginal_kl, into which kl is cut by
+    :class:`~zoo.metrics.elbo_surgery.ELBOSurgery`.
 
     References:
         Kingma & Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114.
@@ -52,13 +63,15 @@ class VAE(GenerativeModule):
         latent_dim: d, the size of z.
         hidden: Hidden units of each of the mlp's two layers.
         posterior: ``diagonal``, ``full``, ``planar``, ``radial``, ``sylvester_orthogonal``, ``sylvester_householder``,
-            ``sylvester_triangular``, ``iaf``, ``spline_iaf``, or the dotted path of a Posterior of your own.
-        posterior_options: Its options: ``{steps: 8}``.
-        prior: ``normal``, ``mixture``, ``vamp``, ``maf``, ``spline``, or the dotted path of a Prior of your own.
-        prior_options: Its options: ``{components: 500}``.
+            ``sylvester_triangular``, ``iaf``, ``spline_iaf``, or the dotted path of a Posterior of your own. In Python
+            also a class, or a posterior that is made.
+        posterior_options: Its options: ``{steps: 8}``; ``--model.posterior NAME --help`` lists them.
+        prior: ``normal``, ``mixture``, ``vamp``, ``maf``, ``spline``, or the dotted path of a Prior of your own. In Python
+            also a class, or a prior that is made.
+        prior_options: Its options: ``{components: 500}``; ``--model.prior NAME --help`` lists them.
         likelihood: ``bernoulli``, ``gaussian``, ``discretized_logistic``, ``categorical``, the dotted path of your own,
-            or ``auto``: by the data's levels.
-        likelihood_options: Its options: ``{scale: 0.1}``.
+            or ``auto``: by the data's levels. In Python also a class, or a likelihood that is made.
+        likelihood_options: Its options: ``{scale: 0.1}``; ``--model.likelihood NAME --help`` lists them.
         kl: The weight of the KL term: ``beta``, ``warmup``, ``period``, ``free_bits``.
         lr: Adam's learning rate.
     """
@@ -67,6 +80,7 @@ class VAE(GenerativeModule):
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     progress_bar_metrics: ClassVar[tuple[str, ...]] = ("elbo", "reconstruction", "kl")
     compiled: ClassVar[tuple[str, ...]] = ("terms",)
+    components: ClassVar[Mapping[str, Family]] = {"posterior": POSTERIORS, "prior": PRIORS, "likelihood": LIKELIHOODS}
 
     def __init__(
         self,
@@ -74,11 +88,11 @@ class VAE(GenerativeModule):
         network: Literal["auto", "mlp", "conv", "gated_conv", "locatello", "bolts_resnet18"] = "auto",
         latent_dim: int = 16,
         hidden: int = 512,
-        posterior: str = "diagonal",
+        posterior: AnyPosterior = "diagonal",
         posterior_options: dict[str, Any] | None = None,
-        prior: str = "normal",
+        prior: AnyPrior = "normal",
         prior_options: dict[str, Any] | None = None,
-        likelihood: str = "auto",
+        likelihood: AnyLikelihood = "auto",
         likelihood_options: dict[str, Any] | None = None,
         kl: KLSchedule = KLSchedule(),  # noqa: B008 (frozen)
         lr: float = 1e-3,
@@ -93,19 +107,20 @@ class VAE(GenerativeModule):
             self.require_images(self.network)
         self.latent_dim, self.hidden, self.lr = latent_dim, hidden, lr
         self.kl = KLSchedule(**kl) if isinstance(kl, dict) else kl
-        name = default_likelihood(self.spec) if likelihood == "auto" else likelihood
-        self.likelihood: Likelihood = build_component("likelihood", name, LIKELIHOODS, (self.spec,), likelihood_options)
+        chosen = default_likelihood(self.spec) if likelihood == "auto" else likelihood
+        self.likelihood: Likelihood = self.build_component("likelihood", chosen, (self.spec,), likelihood_options)
         if self.likelihood.exact:
             self.likelihood_kind: Literal["bound"] = "bound"
         self.encoder = self.build_encoder()
         self.decoder = self.build_decoder()
         sizes = (self.encoder_features, latent_dim)
-        self.posterior: Posterior = build_component("posterior", posterior, POSTERIORS, sizes, posterior_options)
-        self.prior: Prior = build_component("prior", prior, PRIORS, (latent_dim,), prior_options)
+        self.posterior: Posterior = self.build_component("posterior", posterior, sizes, posterior_options)
+        self.prior: Prior = self.build_component("prior", prior, (latent_dim,), prior_options)
         if isinstance(self.prior, VampPrior):
-            if posterior not in ("diagonal", "full"):
-                raise ZooError(f"a vamp prior needs a posterior with a density, diagonal or full; {posterior} has none")
-            self.prior.bind(self.spec.shape, lambda pseudo: self.posterior(self.encoder(pseudo)).base)
+            if self.posterior(torch.zeros(1, self.encoder_features)).transform is not None:
+                found = type(self.posterior).__name__
+                raise ZooError(f"a vamp prior needs a posterior with a density, diagonal or full; {found} has none")
+            self.prior.bind(self.spec.shape, self._pseudo_posterior)
         self.elbo_surgery = ELBOSurgery()
 
     @property
@@ -136,6 +151,10 @@ class VAE(GenerativeModule):
         """q(z|x) of examples in data space."""
         return self.posterior(self.encoder(self.spec.to_signed(x)))
 
+    def _pseudo_posterior(self, pseudo: Tensor) -> Distribution:
+        """q(z|u) of pseudo-examples (M, *shape), on the scale that the encoder sees."""
+        return self.posterior(self.encoder(pseudo)).base
+
     def penalty(self, batch: Batch, q: SampledPosterior, z: Tensor) -> tuple[Tensor | float, dict[str, Tensor]]:
         """A term to be added to the loss, and metrics to be logged; nothing here. Override for a method of your own."""
         return 0.0, {}
@@ -151,12 +170,15 @@ class VAE(GenerativeModule):
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """-log p(x|z) plus the weighted KL term plus :meth:`penalty`, means over the batch; held out, the final weight."""
+        t = self.count_batch()
         log_p, kl, penalty, metrics = self.terms(batch)
         elbo = log_p - kl
         terms = {"elbo": elbo, "reconstruction": -log_p, "kl": kl, **metrics}
         if self.likelihood.exact and self.spec.levels is not None:
             terms["bits_per_dim"] = bits_per_dim(elbo, self.spec)
-        return self.kl(kl, self.global_step if self.training else None) - log_p + penalty, terms
+        if self.kl.capacity:
+            terms["capacity"] = kl.new_full((), self.kl.target(t))
+        return self.kl(kl, t) - log_p + penalty, terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The objective on held-out examples, and their codes for the surgery of the KL term."""
@@ -197,8 +219,8 @@ class VAE(GenerativeModule):
         return self.importance_weighted(x, samples).log_p
 
     def encode(self, x: Tensor) -> Tensor:
-        """Posterior means (B, d) of examples in data space."""
-        return self.q(x).mean
+        """Posterior means (B, d) of examples in data space; of a flow by fixed draws (:meth:`SampledPosterior.mean`)."""
+        return self.q(x).mean()
 
     def decode(self, z: Tensor) -> Tensor:
         """The means of p(x|z), levels rounded: (B, d) to (B, *shape) in data space."""

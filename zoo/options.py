@@ -1,0 +1,178 @@
+"""The options of a constructor: their types, defaults and meaning; values refused that they can't take or keep."""
+
+import inspect
+import numbers
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.errors import ZooError
+from zoo.registry import suggestion
+
+__all__ = ["Option", "check_types", "options_of", "plain", "require_at_least"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a constructor.
+
+    Arguments:
+        name: Its name.
+        annotation: Its type; ``Any`` where none is written.
+        default: Its default; ``inspect.Parameter.empty`` where there is none.
+        doc: What the docstring of the class says of it.
+    """
+
+    name: str
+    annotation: Any = Any
+    default: Any = inspect.Parameter.empty
+    doc: str = ""
+
+    def __str__(self) -> str:
+        default = "" if self.default is inspect.Parameter.empty else f" = {self.default!r}"
+        return f"{self.name}: {_shown(self.annotation)}{default}"
+
+
+def options_of(cls: type, given: int = 0) -> dict[str, Option]:
+    """The options of a class by name: its constructor's, and those of its bases that it takes by ``**``.
+
+    Arguments:
+        cls: The class.
+        given: How many arguments at the beginning are no options, as what every part of its kind is made from.
+
+    Example:
+        >>> class Noise:
+        ...     '''Arguments:
+        ...         dims: D.
+        ...         scale: Its standard deviation.
+        ...     '''
+        ...     def __init__(self, dims: int, scale: float = 1.0): ...
+        >>> [(str(option), option.doc) for option in options_of(Noise, given=1).values()]
+        [('scale: float = 1.0', 'Its standard deviation.')]
+    """
+    options: dict[str, Option] = {}
+    for base in cls.__mro__:
+        if (init := vars(base).get("__init__")) is None or base is object:
+            continue
+        parameters = list(inspect.signature(init).parameters.values())[1:]
+        hints, docs = _hints(init), _documented(base)
+        for parameter in parameters[given:]:
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                name = parameter.name
+                option = Option(name, hints.get(name, Any), parameter.default, docs.get(name, ""))
+                options.setdefault(name, option)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return options
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except NameError:  # of what is imported for type checkers alone
+        return {}
+
+
+def _documented(cls: type) -> dict[str, str]:
+    """What the section ``Arguments`` of a docstring says of each name; ``a, b: text`` is said of both."""
+    _, _, section = inspect.cleandoc(cls.__doc__ or "").partition("Arguments:\n")
+    docs: dict[str, str] = {}
+    for entry in re.findall(r"^    (\w[\w, ]*): (.*(?:\n     +\S.*)*)", section.partition("\n\n")[0], re.MULTILINE):
+        docs.update(dict.fromkeys(entry[0].split(", "), " ".join(entry[1].split())))
+    return docs
+
+
+def check_types(values: Mapping[str, Any], options: Mapping[str, Option], owner: str) -> None:
+    """ZooError for the first of ``values`` that is not of its option's type; whole numbers are floats too.
+
+    Example:
+        >>> check_types({"scale": True}, {"scale": Option("scale", float)}, "Noise")
+        Traceback (most recent call last):
+        zoo.errors.ZooError: scale=True of Noise: float is accepted.
+    """
+    for name, value in values.items():
+        if name in options and not _fits(value, annotation := options[name].annotation):
+            choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
+            near = suggestion(value, choices) if isinstance(value, str) else ""
+            raise ZooError(f"{name}={value!r} of {owner}: {_shown(annotation)} is accepted.{near}")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value is of a type; of types that are not simple, nothing is known and everything fits."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, each) for each in inner)
+    if origin is Literal:
+        return any(value == each and type(value) is type(each) for each in inner)
+    if origin is tuple and isinstance(value, tuple | list):  # YAML has lists only
+        each = [inner[0]] * len(value) if inner[1:] == (...,) else list(inner)
+        return len(value) == len(each) and all(map(_fits, value, each))
+    if origin is list and isinstance(value, list):
+        return all(_fits(item, inner[0]) for item in value)
+    if annotation in (int, float):
+        kind = numbers.Integral if annotation is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    if annotation is None:
+        return value is None
+    expected = origin or annotation
+    try:
+        return expected is Any or not isinstance(expected, type) or isinstance(value, expected)
+    except TypeError:  # a protocol that can't be asked for
+        return True
+
+
+def _shown(annotation: Any) -> str:
+    """A type as a person writes it: ``int | None``, and the choices of a Literal."""
+    if get_origin(annotation) is Literal:
+        return f"one of {', '.join(map(str, get_args(annotation)))}"
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        return " | ".join("None" if each is types.NoneType else _shown(each) for each in get_args(annotation))
+    return annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+
+
+def require_at_least(minimum: float, **values: float | None) -> None:
+    """ZooError unless every value is ``minimum`` or more; None stands for a default.
+
+    Example:
+        >>> require_at_least(1, steps=4, hidden=0)
+        Traceback (most recent call last):
+        zoo.errors.ZooError: hidden 0: 1 or more is needed
+    """
+    for name, value in values.items():
+        if value is not None and not value >= minimum:
+            raise ZooError(f"{name} {value}: {minimum} or more is needed")
+
+
+def plain(name: str, value: Any) -> Any:
+    """A value as a checkpoint keeps it: numbers, strings, tensors, lists and dicts; ZooError for what it can't keep.
+
+    NumPy's scalars become numbers, and dataclasses dicts. Checkpoints are read without running code from them, so that no
+    other class can be in one.
+
+    Arguments:
+        name: What the value is called in messages.
+        value: The value.
+
+    Example:
+        >>> plain("lr", np.float32(0.5)), plain("width", (1, 2))
+        (0.5, (1, 2))
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if type(value) in (types.NoneType, bool, int, float, str) or isinstance(value, Tensor | torch.dtype | torch.device):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {key: plain(f"{name}.{key}", item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(plain(name, item) for item in value)
+    what = f"the class {value.__qualname__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    raise ZooError(f"{name} is {what}, which no checkpoint can hold: give numbers, strings, booleans, lists or dicts.")
