@@ -68,6 +68,14 @@ class DataSpec:
         return len(self.shape) == 3
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of images; ZooError where the data are vectors."""
+        if not self.is_image:
+            raise ZooError(f"{self.name} has shape {self.shape}: images (C, H, W) are needed here")
+        channels, height, breadth = self.shape
+        return channels, height, breadth
+
+    @property
     def dims(self) -> int:
         """The number of dimensions D of one example, by which bits/dim are counted."""
         return prod(self.shape)

@@ -21,12 +21,12 @@ class Component(nn.Module, ABC):
     Its constructor takes first what its place in the model gives it (``given``), then options of its own. It refuses values
     of other types than are annotated, and remembers those that it was given, so that a checkpoint can name them.
 
-    Raises:
-        ZooError: if an option is not of its type.
-
     Attributes:
         given: The names of what its place gives it, which it keeps under these names.
         options: The options it was made with, defaults left out.
+
+    Raises:
+        ZooError: if an option is not of its type.
     """
 
     given: ClassVar[tuple[str, ...]] = ()

@@ -126,8 +126,14 @@ class Gaussian(Likelihood):
 class DiscretizedLogistic(Likelihood):
     """P(x|z) of levels: the mass of a logistic distribution in each level's interval, the outermost ones open.
 
-    On the scale [-1, 1] levels lie 2 / (levels - 1) apart. References: Kingma et al., Improved Variational Inference with
-    Inverse Autoregressive Flow, 2016, arXiv:1606.04934, appendix; Salimans et al., PixelCNN++, 2017, arXiv:1701.05517.
+    On the scale [-1, 1] levels lie 2 / (levels - 1) apart.
+
+    References:
+        | Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016), appendix
+        | https://arxiv.org/abs/1606.04934
+        | PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood and Other Modifications (Salimans
+        | et al., 2017)
+        | https://arxiv.org/abs/1701.05517
     """
 
     outputs = 2
@@ -136,16 +142,17 @@ class DiscretizedLogistic(Likelihood):
         super().__init__(spec)
         if spec.levels is None:
             raise ZooError(f"a discretized_logistic likelihood takes data with levels, and {spec.name} is continuous")
+        self.levels = spec.levels
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
         """log(sigmoid(upper) - sigmoid(lower)), from log-sigmoids, so that it does not underflow far from the mean."""
         mean, log_scale = raw[0], raw[1].clamp_min(-7)
-        signed, half = self.spec.to_signed(x), 1 / (self.spec.levels - 1)
+        signed, half = self.spec.to_signed(x), 1 / (self.levels - 1)
         inverse = torch.exp(-log_scale)
         upper, lower = (signed + half - mean) * inverse, (signed - half - mean) * inverse
         # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u))
         inside = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half * inverse))
-        open_above = torch.where(x == self.spec.levels - 1, logsigmoid(-lower), inside)
+        open_above = torch.where(x == self.levels - 1, logsigmoid(-lower), inside)
         return torch.where(x == 0, logsigmoid(upper), open_above)
 
     def mean(self, raw: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -45,9 +45,9 @@ class FlowDistribution(Distribution):
         self.base, self.transform = base, transform
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
-    def rsample(self, sample_shape=torch.Size()) -> Tensor:  # noqa: B008 (the base class's signature)
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Reparameterized samples."""
-        return self.transform.inverse(self.base.rsample(sample_shape))[0]
+        return self.transform.inverse(self.base.rsample(torch.Size(sample_shape)))[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats per example."""
@@ -131,8 +131,6 @@ def _mixture(logits: Tensor, components: Distribution) -> MixtureSameFamily:
 class VampPrior(Prior):
     """p(z) = 1/M sum_m q(z | u_m): the posterior of M learned pseudo-examples, on the scale that the encoder sees.
 
-    References: Tomczak & Welling, VAE with a VampPrior, 2018, arXiv:1705.07120.
-
     Arguments:
         latent_dim: d.
         components: The number M.
@@ -140,6 +138,10 @@ class VampPrior(Prior):
     Attributes:
         posterior_of: Set by the model, a method of it: pseudo-examples (M, *shape) to Gaussians of batch shape (M,). A copy
             of the model has its own.
+
+    References:
+        | VAE with a VampPrior (Tomczak and Welling, 2018)
+        | https://arxiv.org/abs/1705.07120
     """
 
     def __init__(self, latent_dim: int, components: int = 100):
@@ -177,12 +179,14 @@ class FlowPrior(Prior):
 
     A subclass's constructor calls this one, then sets ``transform``.
 
-    References: Chen et al., Variational Lossy Autoencoder, 2017, arXiv:1611.02731.
-
     Argument: see Prior.
 
     Attributes:
         transform: f.
+
+    References:
+        | Variational Lossy Autoencoder (Chen et al., 2017)
+        | https://arxiv.org/abs/1611.02731
     """
 
     transform: Transform
@@ -205,12 +209,14 @@ class MAFPrior(FlowPrior):
 
     The map is :class:`~zoo.transforms.AffineAutoregressive`.
 
-    References: Papamakarios et al., Masked Autoregressive Flow for Density Estimation, 2017, arXiv:1705.07057.
-
     Arguments:
         latent_dim: d.
         steps: The number of steps, their order reversed between them.
         hidden: Hidden units of each of a step's two layers.
+
+    References:
+        | Masked Autoregressive Flow for Density Estimation (Papamakarios et al., 2017)
+        | https://arxiv.org/abs/1705.07057
     """
 
     def __init__(self, latent_dim: int, steps: int = 4, hidden: int = 320):
@@ -224,12 +230,14 @@ class SplinePrior(FlowPrior):
 
     The map is :class:`~zoo.transforms.SplineAutoregressive`.
 
-    References: Durkan et al., Neural Spline Flows, 2019, arXiv:1906.04032.
-
     Arguments:
         latent_dim: d.
         steps: The number of steps, their order reversed between them.
         hidden: Hidden units of each of a step's two layers.
+
+    References:
+        | Neural Spline Flows (Durkan et al., 2019)
+        | https://arxiv.org/abs/1906.04032
     """
 
     def __init__(self, latent_dim: int, steps: int = 4, hidden: int = 320):

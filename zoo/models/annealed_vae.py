@@ -1,6 +1,7 @@
 """VAE whose KL term is held at a capacity that rises while it trains."""
 
 from dataclasses import replace
+from typing import Any
 
 from zoo.models.vae import VAE
 from zoo.spec import DataSpec
@@ -13,15 +14,16 @@ class AnnealedVAE(VAE):
 
     KL is the mean of KL(q(z|x) || p(z)) over the batch, of all processes together. Logged besides: ``capacity``, C(t).
 
-    References:
-        Burgess et al., Understanding disentangling in beta-VAE, 2018, arXiv:1804.03599, equation 8.
-
     Arguments:
         spec: The data's description; the command line fills it in.
         gamma: The weight of the distance, a factor of what ``kl`` gives it.
         capacity: The final capacity in nats.
         capacity_steps: Batches over which it rises from 0.
         options: Those of VAE.
+
+    References:
+        | Understanding disentangling in beta-VAE (Burgess et al., 2018), equation 8
+        | https://arxiv.org/abs/1804.03599
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class AnnealedVAE(VAE):
         gamma: float = 1000.0,
         capacity: float = 25.0,
         capacity_steps: int = 100_000,
-        **options,
+        **options: Any,
     ):
         super().__init__(spec, **options)
         self.kl = replace(self.kl, beta=gamma * self.kl.beta, capacity=capacity, capacity_steps=capacity_steps)

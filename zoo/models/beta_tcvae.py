@@ -1,6 +1,7 @@
 """VAE with a penalty on the total correlation of the aggregate posterior, estimated from the batch."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,20 +35,20 @@ class BetaTCVAE(VAE):
     """Minimizes E_q[-log p(x|z)] + KL(q(z|x) || p(z)) + (beta - 1) TC, TC = KL(q(z) || prod_l q(z_l)).
 
     TC is estimated with the batch's posteriors in the place of q(z), those of all processes together. Logged besides:
-    ``total_correlation``, the estimate.
-
-    References:
-        Chen, Li, Grosse & Duvenaud, Isolating Sources of Disentanglement in Variational Autoencoders, 2018,
-        arXiv:1802.04942. Their minibatch-weighted estimate differs by a constant that depends on the size of the data
-        set, and that of the study of Locatello et al. 2019 by (d - 1) log N; the gradients are the same.
+    ``total_correlation``, the estimate. The paper's minibatch-weighted estimate differs by a constant that depends on the
+    size of the data set, and that of the study of Locatello et al. 2019 by (d - 1) log N; the gradients are the same.
 
     Arguments:
         spec: The data's description; the command line fills it in.
         beta: The weight of the total correlation.
         options: Those of VAE; the posterior must be a diagonal Gaussian.
+
+    References:
+        | Isolating Sources of Disentanglement in Variational Autoencoders (Chen et al., 2018)
+        | https://arxiv.org/abs/1802.04942
     """
 
-    def __init__(self, spec: DataSpec | dict, beta: float = 6.0, **options):
+    def __init__(self, spec: DataSpec | dict, beta: float = 6.0, **options: Any):
         super().__init__(spec, **options)
         self.beta = beta
         gaussian = self.posterior(torch.zeros(1, self.encoder_features)).gaussian
@@ -56,6 +57,8 @@ class BetaTCVAE(VAE):
 
     def penalty(self, batch: Batch, q: SampledPosterior, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """(beta - 1) TC."""
+        if q.gaussian is None:  # which the constructor refused
+            raise ZooError("the total correlation of a batch needs a Gaussian posterior")
         mean, stddev = gather(torch.cat(q.gaussian, 1)).chunk(2, 1)
         tc = total_correlation(z, mean, stddev)
         return (self.beta - 1) * tc, {"total_correlation": tc}

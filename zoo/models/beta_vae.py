@@ -1,6 +1,7 @@
 """VAE with a weighted KL term."""
 
 from dataclasses import replace
+from typing import Any
 
 from zoo.models.vae import VAE
 from zoo.spec import DataSpec
@@ -11,15 +12,16 @@ __all__ = ["BetaVAE"]
 class BetaVAE(VAE):
     """Minimizes E_q[-log p(x|z)] + beta KL(q(z|x) || p(z)).
 
-    References:
-        Higgins et al., beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework, 2017.
-
     Arguments:
         spec: The data's description; the command line fills it in.
         beta: The weight of the KL term, a factor of what ``kl`` gives it.
         options: Those of VAE.
+
+    References:
+        | beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework (Higgins et al., 2017)
+        | https://openreview.net/forum?id=Sy2fzU9gl
     """
 
-    def __init__(self, spec: DataSpec | dict, beta: float = 4.0, **options):
+    def __init__(self, spec: DataSpec | dict, beta: float = 4.0, **options: Any):
         super().__init__(spec, **options)
         self.kl = replace(self.kl, beta=beta * self.kl.beta)

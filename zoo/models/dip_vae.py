@@ -1,6 +1,6 @@
 """VAE with a penalty on the distance of its codes' covariance from the identity."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -38,16 +38,16 @@ class DIPVAE(VAE):
     Variant I: C = Cov(mu), of the posterior means. Variant II: C = Cov(mu) + E[Sigma], the covariance of q(z) itself. Both
     over the batch, of all processes together. Logged besides: ``off_diagonal`` and ``diagonal``, the two sums.
 
-    References:
-        Kumar, Sattigeri & Balakrishnan, Variational Inference of Disentangled Latent Concepts from Unlabeled
-        Observations, 2018, arXiv:1711.00848.
-
     Arguments:
         spec: The data's description; the command line fills it in.
         variant: ``I`` or ``II``.
         lambda_od: l_od, the weight of the covariances.
         lambda_d: l_d, the weight of the variances; 10 l_od (I) or l_od (II) if not given.
         options: Those of VAE; the posterior must be Gaussian.
+
+    References:
+        | Variational Inference of Disentangled Latent Concepts from Unlabeled Observations (Kumar et al., 2018)
+        | https://arxiv.org/abs/1711.00848
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class DIPVAE(VAE):
         variant: Literal["I", "II"] = "I",
         lambda_od: float = 10.0,
         lambda_d: float | None = None,
-        **options,
+        **options: Any,
     ):
         super().__init__(spec, **options)
         if variant not in ("I", "II"):
@@ -68,6 +68,8 @@ class DIPVAE(VAE):
 
     def penalty(self, batch: Batch, q: SampledPosterior, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """l_od sum_{i != j} C_ij^2 + l_d sum_i (C_ii - 1)^2."""
+        if q.gaussian is None:  # which the constructor refused
+            raise ZooError("a DIP-VAE needs a Gaussian posterior")
         mean, scale = q.gaussian
         covariance = code_covariance(gather(mean), gather(scale) if self.variant == "II" else None)
         variances = covariance.diagonal()

@@ -1,6 +1,6 @@
 """VAE with a penalty on the total correlation of its codes, estimated by a discriminator."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class FactorVAE(VAE):
         discriminator_lr: float = 1e-4,
         discriminator_betas: tuple[float, float] = (0.5, 0.9),
         discriminator_width: int = 1000,
-        **options,
+        **options: Any,
     ):
         super().__init__(spec, **options)
         self.automatic_optimization = False

@@ -1,5 +1,7 @@
 """VAE with a flow posterior."""
 
+from typing import Any
+
 from zoo.models.vae import VAE, AnyPosterior
 from zoo.spec import DataSpec
 
@@ -11,17 +13,20 @@ class FlowPosteriorVAE(VAE):
 
     The flow's parameters, or the context of its networks, are computed from x.
 
-    References:
-        Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770 (planar, radial);
-        van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018, arXiv:1803.05649;
-        Kingma et al., Improved Variational Inference with Inverse Autoregressive Flow, 2016, arXiv:1606.04934.
-
     Arguments:
         spec: The data's description; the command line fills it in.
         posterior: ``planar``, ``radial``, ``sylvester_orthogonal``, ``sylvester_householder``, ``sylvester_triangular``,
             ``iaf``, ``spline_iaf``; any other posterior of VAE is accepted.
         options: Those of VAE.
+
+    References:
+        | Variational Inference with Normalizing Flows (Rezende and Mohamed, 2015)
+        | https://arxiv.org/abs/1505.05770
+        | Sylvester Normalizing Flows for Variational Inference (van den Berg et al., 2018)
+        | https://arxiv.org/abs/1803.05649
+        | Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016)
+        | https://arxiv.org/abs/1606.04934
     """
 
-    def __init__(self, spec: DataSpec | dict, posterior: AnyPosterior = "planar", **options):
+    def __init__(self, spec: DataSpec | dict, posterior: AnyPosterior = "planar", **options: Any):
         super().__init__(spec, posterior=posterior, **options)

@@ -19,9 +19,13 @@ from zoo.transforms.splits import ChannelSplit, CheckerboardSplit, ColumnSplit, 
 
 __all__ = ["ImageFlow"]
 
-SPLITS = {"columns": ColumnSplit, "checkerboard": CheckerboardSplit, "channels": ChannelSplit}
 Shape = tuple[int, int, int]
 Norm = Literal["element", "channel"]
+SPLITS: dict[str, Callable[[Shape], Split]] = {
+    "columns": ColumnSplit,
+    "checkerboard": CheckerboardSplit,
+    "channels": ChannelSplit,
+}
 
 
 def _split(shape: Shape, *kinds: str) -> Split:
