@@ -44,12 +44,12 @@ class MetricsProgressBar(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the bar where training starts or goes on."""
         super().on_train_start(trainer, pl_module)
-        terminal = sys.stderr.isatty()
+        self._epoch, terminal = trainer.current_epoch, sys.stderr.isatty()
         self._bar = tqdm(
             desc="training",
             unit=" batches",
             total=_total(trainer),
-            initial=trainer.global_step,
+            initial=trainer.fit_loop.total_batch_idx + 1,
             disable=not self._enabled,
             dynamic_ncols=terminal,
             mininterval=0.2 if terminal else self.file_interval,
@@ -84,9 +84,7 @@ class MetricsProgressBar(ProgressBar):
         if self._bar is not None:
             self._bar.close()
 
-    def get_metrics(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
         """The epoch and the metrics, in four significant digits; training's without their prefix."""
         latest = getattr(pl_module, "latest_metrics", {})
         newest = [f"train/{name}" for name in getattr(pl_module, "progress_bar_metrics", ()) if f"train/{name}" in latest]
@@ -97,9 +95,11 @@ class MetricsProgressBar(ProgressBar):
 
 
 def _total(trainer: Trainer) -> int | None:
-    """The batches of the whole training; None where nothing bounds it."""
-    bounds = [trainer.max_steps] if trainer.max_steps > 0 else []
+    """The batches of the whole training, those behind included; None where nothing bounds it."""
+    behind, bounds = trainer.fit_loop.total_batch_idx + 1, []
+    if trainer.max_steps > 0:
+        bounds.append(behind + (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
     epochs, batches = trainer.max_epochs, trainer.num_training_batches
     if epochs and epochs > 0 and isinstance(batches, int):  # float("inf") where nobody knows
-        bounds.append(epochs * batches)
+        bounds.append(behind + (epochs - trainer.current_epoch) * batches - (trainer.fit_loop.batch_idx + 1))
     return min(bounds, default=None)

@@ -9,11 +9,14 @@ import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.parsing import collect_init_args
 
-from datamodules.loader import Arrays, EvalLoader, TrainLoader
+from datamodules.loader import Arrays, EvalLoader, Position, TrainLoader
 from zoo.errors import ZooError
+from zoo.resuming import Resumption
 from zoo.spec import Batch, DataSpec
 
 __all__ = ["DataModule"]
+
+PLACE = ("epoch", "examples", "of")  # the epoch, the examples of it that are behind, the examples of an epoch
 
 
 class DataModule(LightningDataModule, ABC):
@@ -48,6 +51,7 @@ class DataModule(LightningDataModule, ABC):
             raise ZooError(f"seed {self.seed}: 0 or more is needed")
         self.on_device = on_device
         self.splits: dict[str, Arrays] = {}
+        self._start, self._examples = Position(), 0
 
     @property
     @abstractmethod
@@ -59,13 +63,47 @@ class DataModule(LightningDataModule, ABC):
         """The splits ``train``, ``val`` and ``test``."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Load the splits, once."""
+        """Load the splits, once; a training starts at the stream's beginning, unless :meth:`load_state_dict` follows."""
         if not self.splits:
             self.splits = self.load()
+        if stage == "fit":
+            self._start = Position()
+            if self.trainer is not None:
+                Resumption.attach(self.trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream of training examples is; Lightning stores it in every checkpoint.
+
+        It is counted in examples, so that a run goes on with the very next one whatever the batch size and the number of
+        processes are then. Where a subclass gives training loaders of another kind, it is the seed alone.
+        """
+        loader = None if self.trainer is None else self.trainer.train_dataloader
+        if loader is None:
+            (epoch, examples), of = self._start, self._examples
+        elif isinstance(loader, TrainLoader):
+            (epoch, examples), of = loader.position, len(loader.source)
+        else:
+            return {"seed": self.seed}
+        return {"seed": self.seed, **dict(zip(PLACE, (epoch, examples, of), strict=True))}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Let the next training go on at a stored place, in the order and with the noise of the stored seed."""
+        seed, epoch, examples, of = numbers = [state_dict.get("seed", -1), *(state_dict.get(n, 0) for n in PLACE)]
+        if not all(isinstance(number, int) and number >= 0 for number in numbers) or examples > of:
+            raise ZooError(f"the checkpoint's place in the data can't be understood: {state_dict}")
+        self.seed, self._start, self._examples = seed, Position(epoch, examples), of
 
     def train_dataloader(self) -> TrainLoader:
-        """Shuffled batches of the training split, without end (see :class:`TrainLoader`)."""
-        return TrainLoader(self._placed("train"), self.batch_size, self.seed, *self._place())
+        """Shuffled epochs of the training split (see :class:`TrainLoader`)."""
+        source, start = self._placed("train"), self._start
+        if start.examples and len(source) != self._examples:
+            if start.examples < self._examples:
+                raise ZooError(
+                    f"the checkpoint is {start.examples} examples into an epoch of {self._examples}, and the data have "
+                    f"{len(source)}: give the run's own data, or a checkpoint written at the end of an epoch."
+                )
+            start = Position(start.epoch + 1)
+        return TrainLoader(source, self.batch_size, self.seed, *self._place(), start, self.trainer)
 
     def val_dataloader(self) -> EvalLoader:
         """Each validation example once."""

@@ -1,15 +1,18 @@
 """Batches gathered at once from tensors that stay on the training device: seeded, sharded, resumable."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from pytorch_lightning import Trainer
 from torch import Generator, Tensor
 
 from zoo.errors import ZooError
+from zoo.lightning import overfits
 from zoo.spec import Batch
 
-__all__ = ["Arrays", "EvalLoader", "TrainLoader"]
+__all__ = ["Arrays", "EvalLoader", "Position", "TrainLoader"]
 
 
 class Arrays:
@@ -58,8 +61,22 @@ class Arrays:
         return Batch(x, factors, label)
 
 
+class Position(NamedTuple):
+    """A place in the stream of training examples.
+
+    Attributes:
+        epoch: The pass over the examples, from 0 on; its order is one of its own.
+        examples: How many of that order, over all processes, are behind.
+    """
+
+    epoch: int = 0
+    examples: int = 0
+
+
 class _Loader:
     """Cuts an order of examples into global batches of batch_size x world_size and gives each process its share."""
+
+    _kind: int  # keeps the noise of training apart from that of evaluation
 
     def __init__(self, source: Arrays, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1):
         if batch_size < 1:
@@ -70,31 +87,50 @@ class _Loader:
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.source), self.batch_size * self.world_size)
-        # A remainder too small to give every process an example joins the last full batch.
-        return full + (rest >= self.world_size) or 1
+        return self.batches_from(0)
 
-    def share(self, order: Tensor, batch: int) -> Tensor:
-        """This process's part of global batch number ``batch``: parts are disjoint, and together they are ``order``."""
-        step = self.batch_size * self.world_size
-        stop = None if batch == len(self) - 1 else (batch + 1) * step
-        return order[batch * step : stop].tensor_split(self.world_size)[self.rank]
+    def batches_from(self, start: int) -> int:
+        """How many global batches the examples from number ``start`` of an order make."""
+        full, rest = divmod(len(self.source) - start, self.batch_size * self.world_size)
+        if full == 0:
+            return int(rest > 0)
+        return full + (rest >= self.world_size)  # as stop_of says
 
-    def batch(self, order: Tensor, epoch: int, number: int) -> Batch:
-        """Batch ``number`` of ``epoch``, with noise that depends on nothing but the seed and these numbers."""
+    def stop_of(self, start: int) -> int:
+        """Where the global batch that starts at example ``start`` ends.
+
+        The last one is what is left; what is too little to give every process an example joins the batch before it.
+        """
+        stop = start + self.batch_size * self.world_size
+        return stop if len(self.source) - stop >= self.world_size else len(self.source)
+
+    def batch(self, order: Tensor, epoch: int, start: int) -> Batch:
+        """This process's share of the global batch that starts at example ``start`` of the order of ``epoch``.
+
+        Shares are disjoint, and together they are the batch. Only where fewer examples than processes are left, after a run
+        that went on with more processes, does every process get all of them: the mean of the gradients is then theirs.
+        Noise depends on the seed, the epoch and the number of the share's first example, and on nothing else.
+        """
+        index = order[start : self.stop_of(start)]
+        if len(index) >= self.world_size:
+            shares = index.tensor_split(self.world_size)
+            start += sum(map(len, shares[: self.rank]))
+            index = shares[self.rank]
 
         def generator() -> Generator:
-            state = np.random.SeedSequence((self.seed, epoch, number, self.rank)).generate_state(1)[0]
-            return Generator(self.source.device).manual_seed(int(state))
+            sequence = np.random.SeedSequence((self.seed, epoch), spawn_key=(self._kind, start))
+            return Generator(self.source.device).manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
-        return self.source.take(self.share(order, number), generator)
+        return self.source.take(index, generator)
 
 
 class TrainLoader(_Loader):
-    """An endless stream of shuffled epochs; each ``iter`` gives the next ``len(loader)`` batches of it.
+    """Shuffled epochs; each ``iter`` gives the batches of the next one, or the rest of one that was not finished.
 
-    The stream does not start again where a loop stopped early or a run was resumed: it goes on with the very next
-    batch. Each epoch holds every example once, in an order that depends on the seed and the epoch alone.
+    Each epoch holds every example once, in an order that depends on the seed and the epoch alone, so that any place in it is
+    one where another loader can go on, with another batch size or number of processes too. With a Trainer, epochs are the
+    Trainer's: where it ends one early (``limit_train_batches``), the next begins with an order of its own; and where it
+    overfits (``overfit_batches``), every epoch gives the batches of the first.
 
     Arguments:
         source: The examples.
@@ -102,36 +138,74 @@ class TrainLoader(_Loader):
         seed: Seed of the order and of the noise.
         rank: The number of this process.
         world_size: The number of processes.
+        start: Where to begin.
+        trainer: The Trainer that iterates over this loader.
+
+    Attributes:
+        position: Where the stream is: behind the batch that was given last.
+        before: The same, before that batch.
+
+    Example:
+        >>> numbers = Arrays(torch.arange(5.0))
+        >>> loader = TrainLoader(numbers, 2)
+        >>> head = next(iter(loader)).x
+        >>> loader.position
+        Position(epoch=0, examples=2)
+        >>> rest = [batch.x for batch in TrainLoader(numbers, 3, start=loader.position)]
+        >>> torch.cat([head, *rest]).sort().values.tolist()
+        [0.0, 1.0, 2.0, 3.0, 4.0]
     """
 
-    epoch = 0
-    position = 0  # batches of this epoch already given
+    _kind = 0
 
-    def state_dict(self) -> dict:
-        """Where the stream is; Lightning stores it in the checkpoint."""
-        return {"epoch": self.epoch, "position": self.position, "seed": self.seed}
+    def __init__(
+        self,
+        source: Arrays,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        start: Position = Position(),  # noqa: B008 - it can't be changed
+        trainer: Trainer | None = None,
+    ):
+        super().__init__(source, batch_size, seed, rank, world_size)
+        if start.examples > len(source):
+            raise ZooError(f"example {start.examples} of an epoch is no place to begin: there are {len(source)} examples")
+        self.position = self.before = start
+        self.trainer = trainer
 
-    def load_state_dict(self, state: dict) -> None:
-        """Go on from a stored place."""
-        self.epoch, self.position, self.seed = state["epoch"], state["position"], state["seed"]
+    @property
+    def batches_behind(self) -> int:
+        """The batches of this epoch that were given, as this loader would have cut it."""
+        return len(self) - self.batches_from(self.position.examples)
+
+    def order(self, epoch: int) -> Tensor:
+        """The numbers of the examples in the order of ``epoch``, (N,)."""
+        shuffle = Generator().manual_seed(int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]))
+        return torch.randperm(len(self.source), generator=shuffle).to(self.source.device)
 
     def __iter__(self) -> Iterator[Batch]:
-        order, ordered = None, None
-        for _ in range(len(self)):
-            if self.position >= len(self):
-                self.epoch, self.position = self.epoch + 1, 0
-            if ordered != (self.seed, self.epoch):
-                ordered = (self.seed, self.epoch)
-                shuffle = Generator().manual_seed(int(np.random.SeedSequence(ordered).generate_state(1)[0]))
-                order = torch.randperm(len(self.source), generator=shuffle).to(self.source.device)
-            self.position += 1
-            yield self.batch(order, self.epoch, self.position - 1)
+        epoch, start = self.position
+        if start == len(self.source):
+            epoch, start = epoch + 1, 0
+        if self.trainer is not None and self.trainer.current_epoch > self.position.epoch:
+            epoch, start = self.trainer.current_epoch, 0
+        drawn = 0 if self.trainer is not None and overfits(self.trainer) else epoch
+        order = self.order(drawn)
+        while start < len(self.source):
+            stop = self.stop_of(start)
+            self.before, self.position = Position(epoch, start), Position(epoch, stop)
+            yield self.batch(order, drawn, start)
+            start = stop
 
 
 class EvalLoader(_Loader):
     """Every example once, in order, with the same noise at each pass. Arguments as for :class:`TrainLoader`."""
 
+    _kind = 1
+
     def __iter__(self) -> Iterator[Batch]:
-        order = torch.arange(len(self.source), device=self.source.device)
-        for number in range(len(self)):
-            yield self.batch(order, 0, number)
+        order, start = torch.arange(len(self.source), device=self.source.device), 0
+        while start < len(self.source):
+            yield self.batch(order, 0, start)
+            start = self.stop_of(start)

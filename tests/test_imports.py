@@ -27,6 +27,7 @@ LOW = {
     "zoo.registry": ("zoo.errors",),
     "zoo.options": ("zoo.errors", "zoo.registry"),
     "zoo.files": ("zoo.errors",),
+    "zoo.resuming": ("zoo.errors", "zoo.lightning"),
     "zoo.distributed": ("zoo.errors",),
     "zoo.schedules": ("zoo.errors", "zoo.distributed"),
     "zoo.plots": ("zoo.spec",),
@@ -45,11 +46,11 @@ ALLOWED = {
     "zoo.metrics": ("zoo.distributions", "zoo.distributed", "zoo.registry", *BASE),
     "zoo.metrics.disentanglement": ("zoo.registry", *BASE),
     "zoo.models": ("zoo.distributions", "zoo.metrics", "zoo.transforms", "zoo.nets", "zoo.distributed", "zoo.lightning",
-                   "zoo.options", "zoo.registry", "zoo.schedules", *BASE),
+                   "zoo.options", "zoo.registry", "zoo.resuming", "zoo.schedules", *BASE),
     "zoo.evaluation": ("zoo.models", "zoo.metrics", *SMALL),
     "zoo.runs": ("callbacks", "zoo.models", *SMALL),
     "zoo.cli": ("zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),
-    "datamodules": ("zoo.spec", "zoo.errors", "zoo.files", "zoo.pickles"),
+    "datamodules": ("zoo.spec", "zoo.errors", "zoo.files", "zoo.lightning", "zoo.pickles", "zoo.resuming"),
     "callbacks": ("zoo.evaluation", "zoo.metrics", "zoo.models.base", "zoo.plots", "zoo.lightning", *BASE),
 }  # fmt: skip
 

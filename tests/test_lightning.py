@@ -18,6 +18,7 @@ from zoo.lightning import (
     is_fast_dev_run,
     log_interval,
     option_strings,
+    overfits,
     process_rank,
     quiet_lightning,
     set_hyperparameters,
@@ -138,6 +139,11 @@ def test_option_strings():
     assert {"--plain", "-p", "--model.width"} <= {*option_strings(parser)}, moved("option_strings")
 
 
+@pytest.mark.parametrize(("given", "expected"), [(0, False), (1, True), (0.5, True)])
+def test_overfits(given, expected):
+    assert overfits(Trainer(overfit_batches=given, logger=False)) is expected, moved("overfits")
+
+
 def test_datamodule_of(tmp_path):
     assert isinstance(datamodule_of(fit(tmp_path, Model(), max_steps=1)), Numbers), moved("datamodule_of")
     assert datamodule_of(Trainer(logger=False)) is None, moved("datamodule_of")
@@ -168,7 +174,7 @@ def test_set_hyperparameters(tmp_path):
 
 def test_every_function_is_tested():
     tested = {
-        writes_row, is_fast_dev_run, log_interval, option_strings, process_rank, datamodule_of, attached_trainer,
+        writes_row, is_fast_dev_run, log_interval, overfits, option_strings, process_rank, datamodule_of, attached_trainer,
         set_hyperparameters, quiet_lightning,
     }  # fmt: skip
     assert {getattr(zoo.lightning, name) for name in zoo.lightning.__all__} == tested

@@ -16,6 +16,7 @@ __all__ = [
     "is_fast_dev_run",
     "log_interval",
     "option_strings",
+    "overfits",
     "process_rank",
     "quiet_lightning",
     "set_hyperparameters",
@@ -42,6 +43,11 @@ def is_fast_dev_run(trainer: "Trainer") -> bool:
 def log_interval(trainer: "Trainer") -> int:
     """Batches between two rows of metrics, at least 1. Public and not declared, as :func:`is_fast_dev_run`."""
     return cast(Any, trainer).log_every_n_steps or 50
+
+
+def overfits(trainer: "Trainer") -> bool:
+    """Whether the Trainer is to overfit a few batches. Public and not declared, as :func:`is_fast_dev_run`."""
+    return cast(Any, trainer).overfit_batches > 0
 
 
 def datamodule_of(trainer: "Trainer") -> "LightningDataModule | None":

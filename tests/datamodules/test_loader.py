@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from datamodules import DataModule
-from datamodules.loader import Arrays, EvalLoader, TrainLoader
+from datamodules.loader import Arrays, EvalLoader, Position, TrainLoader
 from zoo.errors import ZooError
 from zoo.spec import DataSpec
 
@@ -67,12 +67,48 @@ def test_a_stored_place_continues_with_the_very_next_batch(stop):
     whole = list(islice(endless(TrainLoader(source(50, noisy), 8, seed=5)), 20))
     first = TrainLoader(source(50, noisy), 8, seed=5)
     head = list(islice(endless(first), stop))
-    second = TrainLoader(source(50, noisy), 8, seed=9)
-    second.load_state_dict(first.state_dict())
+    second = TrainLoader(source(50, noisy), 8, seed=5, start=first.position)
     tail = list(islice(endless(second), 20 - stop))
     for expected, batch in zip(whole, head + tail, strict=True):
         assert torch.equal(expected.x, batch.x)
         assert torch.equal(expected.label, batch.label)
+
+
+@pytest.mark.parametrize(("size", "world_size"), [(1, 1), (3, 1), (8, 1), (50, 1), (1, 3), (4, 2), (5, 3), (60, 4)])
+def test_any_place_in_an_epoch_is_one_to_begin_at(size, world_size):
+    """With any batch size and number of processes the rest of the epoch is its rest, each example once."""
+    order = TrainLoader(source(50), 8, seed=5).order(0).tolist()
+    for at in range(51):
+        shards = [TrainLoader(source(50), size, 5, rank, world_size, start=Position(0, at)) for rank in range(world_size)]
+        behind = {shard.batches_behind for shard in shards}
+        batches = [[batch.label.tolist() for batch in shard] for shard in shards]
+        assert len({len(part) for part in batches}) == 1
+        assert all(label for part in batches for label in part), "no process gets an empty batch"
+        given = [label for step in zip(*batches, strict=True) for share in step for label in share]
+        if at == 50:
+            assert sorted(given) == list(range(50)), "the next epoch"
+            continue
+        assert behind == {len(shards[0]) - len(batches[0])}
+        if 50 - at >= world_size:
+            assert given == order[at:]
+        else:  # fewer are left than there are processes: all get them
+            assert batches == [[order[at:]]] * world_size
+        assert {shard.position for shard in shards} == {Position(0, 50)}
+
+
+def test_noise_is_never_drawn_twice():
+    """Whatever the batch size and the number of processes, in training and in evaluation; it is keyed by places."""
+    noise = []
+    for size, world_size in ((4, 1), (4, 2), (3, 1)):
+        place = Position(0, len(noise))
+        for rank in range(world_size):
+            loader = TrainLoader(source(24, noisy), size, 1, rank, world_size, start=place)
+            noise += next(iter(loader)).x[:, 1].tolist()
+    noise += torch.cat([batch.x[:, 1] for batch in EvalLoader(source(24, noisy), 4, seed=1)]).tolist()
+    noise += torch.rand(24, generator=torch.Generator().manual_seed(1)).tolist()
+    assert len(set(noise)) == len(noise)
+    again = TrainLoader(source(24, noisy), 4, seed=1, start=Position(0, 4))
+    assert next(iter(again)).x[:2, 1].tolist() == noise[4:6], "but for a batch of another size that begins at the same place"
 
 
 def test_after_an_early_break_the_stream_goes_on():
@@ -138,6 +174,45 @@ def fit(folder, steps, checkpoint=None):
     trainer.fit(model, datamodule=Counting(batch_size=4, seed=3), ckpt_path=checkpoint, weights_only=True)
     trainer.save_checkpoint(folder / f"{steps}.ckpt")
     return model.heard
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("limit", [1, 2, 0.4])
+def test_overfitting_gives_the_same_batches_in_every_epoch(tmp_path, limit):
+    model = Listening()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(max_epochs=3, accelerator="cpu", default_root_dir=tmp_path, overfit_batches=limit, **quiet)
+    trainer.fit(model, datamodule=Counting(batch_size=4, seed=3))
+    length = 1 if limit == 1 else 2
+    assert len(model.heard) == 3 * length
+    whole = [batch.x for batch in TrainLoader(source(20, noisy), 4, seed=3)]
+    assert all(torch.equal(x, whole[i % length]) for i, x in enumerate(model.heard)), "the first ones of the first epoch"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{}, {"reload_dataloaders_every_n_epochs": 1}, {"reload_dataloaders_every_n_epochs": 2}])
+@pytest.mark.parametrize("limit", [None, 3, 0.4])
+def test_epochs_are_those_of_the_trainer(tmp_path, options, limit):
+    """Each has its own order and noise, from its beginning, where loaders are made anew and where epochs are cut short."""
+    model = Listening()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    options = {**options, **quiet, "limit_train_batches": limit}
+    trainer = Trainer(max_epochs=4, accelerator="cpu", default_root_dir=tmp_path, **options)
+    trainer.fit(model, datamodule=Counting(batch_size=4, seed=3))
+    length = {None: 5, 3: 3, 0.4: 2}[limit]
+    expected = [
+        batch.x
+        for epoch in range(4)
+        for batch in islice(TrainLoader(source(20, noisy), 4, seed=3, start=Position(epoch)), length)
+    ]
+    assert len(model.heard) == len(expected)
+    assert all(torch.equal(a, b) for a, b in zip(model.heard, expected, strict=True))
+    assert len({x[:, 1].sum().item() for x in model.heard}) == len(expected)
+
+
+def test_a_place_beyond_the_data_is_said():
+    with pytest.raises(ZooError, match="example 21 of an epoch"):
+        TrainLoader(source(20), 4, start=Position(0, 21))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -5,15 +5,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from pytorch_lightning import LightningModule
+from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
 from sklearn.utils.metaestimators import available_if
 from torch import Tensor
 
 from zoo.distributions.component import Component, Family
 from zoo.errors import ZooError
-from zoo.lightning import attached_trainer, set_hyperparameters
+from zoo.lightning import attached_trainer, set_hyperparameters, writes_row
 from zoo.options import plain
+from zoo.resuming import Resumption
 from zoo.spec import Batch, DataSpec
 
 __all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood", "HasPosterior", "with_likelihood"]
@@ -209,12 +210,15 @@ class GenerativeModule(LightningModule, ABC):
         self.latest_metrics.clear()
 
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
-        """Log the latest metrics where loggers write a row, and at the end of an epoch or of training."""
+        """Log what is due of the batch."""
+        stock = isinstance(self.trainer.progress_bar_callback, TQDMProgressBar | RichProgressBar)
+        self._log(self.due_metrics(), on_bar=stock, on_step=True, on_epoch=False)
+
+    def due_metrics(self) -> dict[str, Tensor]:
+        """The latest metrics where loggers write a row, and at the end of an epoch or of training; else none."""
         trainer = self.trainer
-        written = trainer._logger_connector.should_update_logs or trainer.fast_dev_run
-        if written or trainer.is_last_batch or trainer.global_step == trainer.max_steps:
-            stock = isinstance(trainer.progress_bar_callback, TQDMProgressBar | RichProgressBar)
-            self._log(self.latest_metrics, on_bar=stock, on_step=True, on_epoch=False)
+        due = writes_row(trainer) or trainer.is_last_batch or trainer.global_step == trainer.max_steps
+        return self.latest_metrics if due else {}
 
     def _log(self, metrics: dict[str, Tensor], on_bar: bool, **options) -> None:
         for shown in (True, False):
@@ -237,23 +241,20 @@ class GenerativeModule(LightningModule, ABC):
         """Adam with the learning rate ``self.lr`` for all parameters."""
         return self.adam(self.parameters(), self.lr)
 
+    def configure_callbacks(self) -> list[Callback]:
+        """What every training of a model needs to go on from its checkpoints; a subclass adds to ``super()``'s."""
+        Resumption.attach(self.trainer)
+        return []
+
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Add the class, by which the file alone rebuilds the model, and the random state and count that a run takes up."""
+        """Add the class, by which the file alone rebuilds the model, and the count of batches that a run takes up."""
         checkpoint["zoo_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
-        checkpoint["zoo_training_batches"] = self.training_batches
-        checkpoint["zoo_random_state"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            checkpoint["zoo_cuda_random_state"] = torch.cuda.get_rng_state(self.device)
+        begun = checkpoint.get("zoo_progress", {}).get("begun", False)  # a batch that is to be done again
+        checkpoint["zoo_training_batches"] = self.training_batches - begun
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take up the count of batches and, when training goes on, the random state: rank 0's, the only one stored."""
+        """Take up the count of batches."""
         self.training_batches = checkpoint.get("zoo_training_batches", 0)
-        if self._trainer is None or self.trainer.global_rank != 0 or not self.trainer.training:
-            return
-        if (state := checkpoint.get("zoo_random_state")) is not None:
-            torch.set_rng_state(state.cpu())
-        if self.device.type == "cuda" and (state := checkpoint.get("zoo_cuda_random_state")) is not None:
-            torch.cuda.set_rng_state(state.cpu(), self.device)
 
     def require_images(self, network: str) -> None:
         """Raise ZooError where ``network`` is made for images and the data are vectors."""
