@@ -1,16 +1,15 @@
 """LightningCLI for the zoo: arguments become a model, data, and the options of their training."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from zoo import registry
 from zoo.cli.command import Command, expand
+from zoo.cli.help import help_of_classes
 from zoo.cli.options import FIT
 from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
 from zoo.distributed import require_gpus
@@ -46,34 +45,6 @@ def _read_yaml(path: Path) -> dict:
 
 def _spec_dict(data: LightningDataModule) -> dict:
     return spec_of(data).to_dict()
-
-
-def _named_components(cls: type, words: list[str]) -> dict[str, Any]:
-    """The classes of the components that options name (``--model.posterior iaf``), by the argument for their options."""
-    named: dict[str, str] = {}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        option, equals, value = word.partition("=")
-        named[option.removeprefix("--model.")] = value if equals else following
-    families = getattr(cls, "components", {})
-    given = {kind: name for kind, name in named.items() if kind in families and name not in ("", "auto") and name[0] != "-"}
-    return {f"{kind}_options": families[kind].find(name) for kind, name in given.items()}
-
-
-def _help_of_classes(named: dict[str, tuple[str | None, dict[str, registry.Entry]]], rest: list[str]) -> str:
-    """The options of the classes that were named for each group, ``model`` and ``data``, and of the model's components."""
-    parser = ArgumentParser(prog="python -m zoo.fit", add_help=False, usage=argparse.SUPPRESS)
-    for group, (name, entries) in named.items():
-        if name is not None:
-            cls = import_class(entries[name].path if name in entries else name)
-            components = _named_components(cls, rest) if group == "model" else {}
-            parser.add_class_arguments(cls, group, skip={"spec", *components}, fail_untyped=False)
-            for options, component in components.items():
-                given = {len(component.given)}
-                parser.add_class_arguments(component, f"{group}.{options}", skip=given, fail_untyped=False)
-    lines = parser.format_help().replace("``", "").strip().splitlines()
-    files = ("Path to a configuration file", "_options CONFIG")
-    shown = [line for line in lines if not any(part in line for part in files)]
-    return "\n".join([*shown, "", "The arguments common to all models: python -m zoo.fit --help"])
 
 
 class ZooCLI(LightningCLI):
@@ -117,8 +88,7 @@ class ZooCLI(LightningCLI):
                 raise ZooError(f"no config.yaml beside {command.ckpt_path}: name the model and data, or give --config.")
             command.run_config = run / "config.yaml"
         if command.asks_help:
-            named = {"model": (command.model, registry.MODELS), "data": (command.data, registry.DATA)}
-            print(_help_of_classes(named, command.rest))
+            print(help_of_classes(command))
             raise SystemExit(0)
         arguments = expand(command, _ancestor)
         self._refuse_unknown(parser, arguments)
