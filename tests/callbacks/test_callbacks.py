@@ -56,7 +56,7 @@ class Autoencoder(GenerativeModule):
             return self.decode(torch.randn(n, 3, device=self.device))
 
 
-def fit(model, data, folder, *callbacks, steps=4, logger=False, **options) -> Trainer:
+def fit(model, data, folder, *callbacks, steps=4, logger=False, ckpt_path=None, **options) -> Trainer:
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
@@ -69,7 +69,7 @@ def fit(model, data, folder, *callbacks, steps=4, logger=False, **options) -> Tr
         callbacks=list(callbacks),
         **options,
     )
-    trainer.fit(model, data)
+    trainer.fit(model, data, ckpt_path=ckpt_path, weights_only=ckpt_path is not None)
     return trainer
 
 
@@ -240,6 +240,108 @@ def test_a_loaded_model_has_the_average(tmp_path):
     trainer.save_checkpoint(tmp_path / "x.ckpt")
     loaded = zoo.load(tmp_path / "x.ckpt")
     torch.testing.assert_close(loaded.generator.state_dict(), average.average.state_dict(), rtol=0, atol=0)
+
+
+def weights_and_average(trainer, folder) -> dict:
+    path = folder / "state.ckpt"
+    trainer.save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    return {part: checkpoint[part] for part in ("state_dict", "optimizer_states", "zoo_average")}
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_training_from_python_goes_on_from_the_trained_weights(tmp_path, from_file):
+    """After training the model has the average: a checkpoint written then, and the Trainer itself, go on all the same."""
+    data, whole = Digits(seed=0), ExponentialMovingAverage(decay=0.9)
+    torch.manual_seed(0)
+    expected = weights_and_average(fit(GAN(data.spec, lr=0.01), data, tmp_path, whole, steps=8), tmp_path)
+
+    data, average = Digits(seed=0), ExponentialMovingAverage(decay=0.9)
+    torch.manual_seed(0)
+    model = GAN(data.spec, lr=0.01)
+    trainer = fit(model, data, tmp_path, average, steps=5)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    torch.testing.assert_close(model.generator.state_dict(), average.average.state_dict(), rtol=0, atol=0)
+    half = torch.load(tmp_path / "half.ckpt", weights_only=True)
+    moved = [k for k, w in half["zoo_average"]["weights"].items() if not torch.equal(w, half["state_dict"][k])]
+    assert moved, "the file has the trained weights and the average"
+    torch.testing.assert_close(zoo.load(tmp_path / "half.ckpt").generator.state_dict(), average.average.state_dict())
+    if from_file:
+        model, average = GAN(data.spec, lr=0.01), ExponentialMovingAverage(decay=0.9)
+        trainer = fit(model, Digits(seed=0), tmp_path, average, steps=8, ckpt_path=tmp_path / "half.ckpt")
+        torch.testing.assert_close(weights_and_average(trainer, tmp_path), expected, rtol=0, atol=0)
+    else:
+        trainer.fit_loop.epoch_loop.max_steps = 8
+        trainer.fit(model, data)
+        assert average.updates == 8
+        trained = average._trained
+        assert any(not torch.equal(w, average.average.state_dict()[k]) for k, w in trained.items())
+
+
+def test_an_average_is_not_taken_for_another_model(tmp_path):
+    """The same callback with another model, or with one that was given other weights, starts from those."""
+    data, average = Digits(seed=0), ExponentialMovingAverage(decay=0.9)
+    fit(GAN(data.spec, lr=0.01), data, tmp_path, average, steps=3)
+    other = GAN(data.spec, lr=0.01)
+    start = copy.deepcopy(other.generator.state_dict())
+    seen = []
+
+    class Watch(SampleGrid):
+        def on_train_start(self, trainer, pl_module):
+            seen.append((copy.deepcopy(pl_module.generator.state_dict()), average.updates))
+
+    fit(other, data, tmp_path, average, Watch(), steps=2)
+    torch.testing.assert_close(seen[0][0], start, rtol=0, atol=0)
+    assert (seen[0][1], average.updates) == (0, 2)
+
+
+@pytest.mark.parametrize("hook", ["on_validation_start", "on_validation_epoch_end", "on_validation_end", "on_train_end"])
+def test_a_checkpoint_has_both_whenever_it_is_written(tmp_path, hook):
+    data, average = Digits(seed=0), ExponentialMovingAverage(decay=0.9)
+    saved, trained = tmp_path / "x.ckpt", []
+
+    def save(self, trainer, pl_module, *args):
+        if not trainer.sanity_checking:
+            trainer.save_checkpoint(saved)
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *args):
+            trained.append(copy.deepcopy(pl_module.generator.state_dict()))
+
+    setattr(Watch, hook, save)
+    fit(GAN(data.spec, lr=0.01), data, tmp_path, average, Watch(), steps=3, val_check_interval=3)
+    checkpoint = torch.load(saved, weights_only=True)
+    for name, weight in trained[-1].items():
+        assert torch.equal(checkpoint["state_dict"][f"generator.{name}"], weight)
+    averaged = {f"generator.{name}": weight for name, weight in average.average.state_dict().items()}
+    torch.testing.assert_close(checkpoint["zoo_average"]["weights"], averaged, rtol=0, atol=0)
+
+
+def test_an_interrupted_validation_leaves_the_trained_weights(tmp_path):
+    data, average, model = Digits(seed=0), ExponentialMovingAverage(decay=0.9), GAN(Digits().spec)
+    generator = model.generator
+
+    class Breaks(Callback):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            if not trainer.sanity_checking:
+                raise RuntimeError("in the midst")
+
+    with pytest.raises(RuntimeError, match="in the midst"):
+        fit(model, data, tmp_path, average, Breaks(), steps=3, val_check_interval=3)
+    assert model.generator is generator
+
+
+def test_a_validation_by_itself_is_of_the_model_as_it_is(tmp_path):
+    data, average = Digits(seed=0), ExponentialMovingAverage(decay=0.9)
+    model = GAN(data.spec, lr=0.01)
+    trainer = fit(model, data, tmp_path, average, steps=3)
+    with torch.no_grad():
+        for weight in model.generator.parameters():
+            weight.zero_()
+    seen = []
+    model.on_validation_epoch_end = lambda: seen.append(sum(float(w.abs().sum()) for w in model.generator.parameters()))
+    trainer.validate(model, data, verbose=False)
+    assert seen == [0]
 
 
 def test_wrong_averages_are_refused(tmp_path):
