@@ -101,6 +101,13 @@ def test_the_map_draws_it():
         assert not [name for name in ALLOWED[place] for other in above if within(name, other)], place
 
 
+def test_the_command_line_is_parsed_in_its_own_package():
+    """What a command does is typed functions; `zoo/lightning.py` names a parser's type alone."""
+    others = {module: path for module, path in FILES.items() if not within(module, "zoo.cli") and module != "zoo.lightning"}
+    parsers = re.compile(r"^\s*(?:from|import) (?:argparse|jsonargparse|pytorch_lightning\.cli)\b", re.MULTILINE)
+    assert [module for module, path in others.items() if parsers.search(path.read_text())] == []
+
+
 def test_no_circle():
     graph = {module: imports(path) & FILES.keys() for module, path in FILES.items()}
     try:

@@ -49,7 +49,9 @@ def options_of(cls: type, given: int = 0) -> dict[str, Option]:
 
     Example:
         >>> class Noise:
-        ...     '''Arguments:
+        ...     '''Noise of one scale.
+        ...
+        ...     Arguments:
         ...         dims: D.
         ...         scale: Its standard deviation.
         ...     '''
