@@ -56,11 +56,14 @@ def find_class(path: str) -> type:
 
 
 def import_class(path: str) -> type:
-    """The class at a dotted path, the current folder included; ZooError where there is none."""
+    """The class at a dotted path, the current folder included; ZooError where there is none, or one that can't be made."""
     try:
-        return find_class(path)
+        cls = find_class(path)
     except (ImportError, AttributeError) as error:
         raise ZooError(f"can't import {path}: {error}.\nGive module.Class, importable from {Path.cwd()}.") from error
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise ZooError(f"{path} is abstract: it must define {', '.join(missing)}.")
+    return cls
 
 
 def name_of(cls: type, entries: Mapping[str, Entry]) -> str:
