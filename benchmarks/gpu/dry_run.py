@@ -2,21 +2,21 @@
 
 import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-__all__ = ["LiveBytes", "MetaAutocast", "peak_bytes"]
+__all__ = ["LiveBytes", "like_a_gpu", "peak_bytes"]
 
-_NARROW = {F.linear, F.conv2d, F.conv_transpose2d, torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.einsum, torch.bmm}
-_NARROW |= {F.scaled_dot_product_attention}
-_WIDE = {F.layer_norm, F.softplus, torch.softmax, torch.exp, torch.log, Tensor.exp, Tensor.log, Tensor.softmax}
+# What autocast computes in bf16, and what in float32, of the functions that the zoo's networks call.
+_NARROW = ((F, "linear"), (F, "conv2d"), (F, "conv_transpose2d"), (torch, "einsum"))
+_WIDE = ((F, "layer_norm"),)
 
 
 class LiveBytes(TorchDispatchMode):
@@ -52,19 +52,30 @@ def _storage(thing) -> torch.UntypedStorage | None:
     return thing.untyped_storage() if isinstance(thing, Tensor) else None
 
 
-class MetaAutocast(TorchFunctionMode):
-    """Does to meta tensors what bf16 autocast does to a GPU's: products in bf16, norms, exponentials and logarithms not."""
+@contextlib.contextmanager
+def like_a_gpu(bf16: bool) -> Iterator[None]:
+    """Makes meta tensors go a GPU's way: attention that keeps no matrix of weights, and products in bf16 where asked.
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function in _NARROW:
-            args, kwargs = tree_map_only(Tensor, partial(_cast, torch.float32, torch.bfloat16), (args, kwargs or {}))
-        elif function in _WIDE:
-            args, kwargs = tree_map_only(Tensor, partial(_cast, torch.bfloat16, torch.float32), (args, kwargs or {}))
-        return function(*args, **(kwargs or {}))
+    Autocast and the choice of an attention go by a tensor's device, and know nothing of meta tensors.
+    """
+    casts = [(place, torch.float32, torch.bfloat16) for place in _NARROW]
+    casts += [(place, torch.bfloat16, torch.float32) for place in _WIDE]
+    attention = (F, "scaled_dot_product_attention")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(*attention, partial(_attention, torch.bfloat16 if bf16 else torch.float32)))
+        for (module, name), of, to in casts if bf16 else []:
+            stack.enter_context(mock.patch.object(module, name, partial(_converted, getattr(module, name), of, to)))
+        yield
 
 
-def _cast(of: torch.dtype, to: torch.dtype, tensor: Tensor) -> Tensor:
-    return tensor.to(to) if tensor.dtype == of else tensor
+def _converted(function: Callable, of: torch.dtype, to: torch.dtype, *args, **kwargs) -> Tensor:
+    args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to(to) if tensor.dtype == of else tensor, (args, kwargs))
+    return function(*args, **kwargs)
+
+
+def _attention(dtype: torch.dtype, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = (each.to(dtype) for each in (q, k, v))
+    return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True)[0]
 
 
 def peak_bytes(model: nn.Module, loss: Callable[[], Tensor], bf16: bool) -> int:
@@ -78,9 +89,8 @@ def peak_bytes(model: nn.Module, loss: Callable[[], Tensor], bf16: bool) -> int:
         bf16: Whether autocast is on.
     """
     own = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    # Backward too: activations that are computed again there are so under autocast, as they were before. (Not by
-    # Tensor.backward, a function that such a mode is asked about, and off while it runs.)
-    with LiveBytes() as live, MetaAutocast() if bf16 else contextlib.nullcontext():
-        torch.autograd.backward(loss())
+    # Backward too: activations that are computed again there are so under autocast, as they were before.
+    with LiveBytes() as live, like_a_gpu(bf16):
+        loss().backward()
     model.zero_grad()
     return 3 * own + live.peak

@@ -34,7 +34,8 @@ def _estimate(case: Case, bf16: bool, checkpoint: bool) -> Iterator[dict]:
     """From two small batches: the peak is linear in the batch."""
     few, more = (step_bytes(case, batch, bf16, checkpoint) for batch in (4, 8))
     each = (more - few) / 4
-    fixed, fits = few - 4 * each, int((CARD - (few - 4 * each)) / each)
+    fixed = few - 4 * each
+    fits = int((CARD - fixed) / each)
     note = f"dry run: {fixed / 2**30:.2f} GiB and {each / 2**20:.0f} MiB an image; {fits} fit {CARD / 1e9:.0f} GB"
     yield {"batch": case.batch, "peak_gib": (fixed + case.batch * each) / 2**30, "note": note}
 
