@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: help fit test slow coverage docs lint bolts clean
+.PHONY: help fit test slow coverage docs lint bolts gpu clean
 
 help:
 	@echo "make fit       train the GAN on embedded digits and show where the pictures and numbers are"
@@ -14,6 +14,7 @@ help:
 	@echo "make docs      build the documentation into docs/_build"
 	@echo "make lint      check the style of the code"
 	@echo "make bolts     add lightning-bolts, for --model.network bolts_resnet18 (make test does it too)"
+	@echo "make gpu       check and measure everything on a GPU, in 8 minutes, into build/gpu (docs/gpu.md)"
 	@echo "make clean     remove .venv and what was built"
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
@@ -44,6 +45,9 @@ slow: bolts
 coverage: bolts
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
 	@echo "build/coverage/index.html"
+
+gpu: .venv/installed
+	$(BIN)/python -m benchmarks.gpu --minutes 8 --out build/gpu --continue
 
 docs: .venv/installed
 	$(BIN)/python -m pytest --quiet tests/test_docs.py

@@ -115,7 +115,11 @@ class DataModule(LightningDataModule, ABC):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """The batch itself where it was made on the device: Lightning would look through it for tensors to move."""
-        return batch if batch.x.device == device else super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if batch.x.device == device:
+            return batch
+        if device.type == "cuda":  # from pinned memory the copy doesn't wait for the device
+            batch = Batch(*(tensor if tensor is None else tensor.pin_memory() for tensor in batch))
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
+from benchmarks.gpu.__main__ import parse
 from zoo import GAN, registry
 from zoo.cli.command import Command
 
@@ -61,6 +62,8 @@ def run_commands(block: str, monkeypatch) -> None:
     """A block of commands: those of the zoo run, ``make`` has its targets, others are taken as they are."""
     for line in block.splitlines():
         match shlex.split(line, comments=True):
+            case ["python", "-m", "benchmarks.gpu", *typed]:  # it takes minutes, and has tests of its own
+                parse(typed)
             case ["python", "-m", *typed]:
                 run_command(typed, monkeypatch)
             case ["make", target]:

@@ -1,5 +1,6 @@
 """What stays in float32 whatever autocast says: tensors that it narrowed, and methods that it must not narrow."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -7,7 +8,19 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-__all__ = ["widen_half", "without_autocast"]
+__all__ = ["autocast_off", "widen_half", "without_autocast"]
+
+
+def autocast_off(device: str) -> contextlib.AbstractContextManager:
+    """A context in which autocast is off on devices of that type; one that does nothing where there is no autocast.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16), autocast_off("cpu"):
+        ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+        torch.float32
+    """
+    available = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if available else contextlib.nullcontext()
 
 
 def widen_half(x: Tensor) -> Tensor:

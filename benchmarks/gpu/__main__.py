@@ -6,14 +6,15 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["main"]
+__all__ = ["main", "parse"]
 
 # Part -> its share of the minutes; no longer than ``_LONGEST`` seconds. Training has all that the others leave.
 _SHARES = {"selfcheck": 20, "contract": 140, "throughput": 150, "sampling": 20, "scores": 20, "memory": 15, "training": 115}
 _LONGEST = {"selfcheck": 20, "memory": 60}
 
 
-def _options(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The options of a command line; exits with a message where one is none."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--minutes", type=float, default=8, help="of the whole run (default 8)")
     parser.add_argument("--out", type=Path, required=True, help="folder of the rows and of the checkpoints")
@@ -30,7 +31,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the parts named, print a summary."""
-    start, options = time.monotonic(), _options(argv)
+    start, options = time.monotonic(), parse(argv)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products may differ from run to run
     if options.wheels:
         from benchmarks.gpu.wheels import install_missing

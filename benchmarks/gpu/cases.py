@@ -83,7 +83,7 @@ _QUICK = {
 _VARIANTS = (
     *(("vae", {"posterior": name}) for name in ("full", "iaf", "radial", "sylvester_orthogonal", "sylvester_householder")),
     *(("vae", {"prior": name}) for name in ("mixture", "vamp", "spline")),
-    *(("vae", {"likelihood": name}) for name in ("gaussian", "discretised_logistic")),
+    *(("vae", {"likelihood": name}) for name in ("gaussian", "discretized_logistic")),
     *(("vae", {"network": name}) for name in ("mlp", "gated_conv", "locatello")),
     *(("flowpp", {"coupling": name}) for name in ("affine", "spline")),
     ("gan", {"loss": "wasserstein", "spectral_norm": True}),
@@ -112,8 +112,8 @@ def build(case: Case, seed: int):
     """The case's model on the CPU, with the weights of that seed; what starts from data starts from random pixels."""
     torch.manual_seed(seed)
     model = registry.find_class(registry.MODELS[case.model].path)(case.spec, **case.options)
-    if hasattr(model, "initialise"):
-        model.initialise(pixels(case.spec, min(case.batch, 16)))
+    if hasattr(model, "initialize"):
+        model.initialize(pixels(case.spec, min(case.batch, 16)))
     return model
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.cases import Case, Pixels, build, pixels, small_cases
 from benchmarks.gpu.host_noise import HostNoise
-from zoo.checkpoints import load
+from zoo.runs.checkpoints import load
 from zoo.spec import Batch
 
 __all__ = ["TOLERANCES", "gradients", "run"]

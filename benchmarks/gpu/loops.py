@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterable
 import torch
 from pytorch_lightning import LightningModule
 
-from zoo.models.factor_vae import permuted
+from zoo.models.factor_vae import permute_dims
 from zoo.spec import Batch
 
 __all__ = ["step_by_hand"]
 
 
 def step_by_hand(model: LightningModule) -> Callable[[Batch], None]:
-    """A function that trains the model on a batch, written out, with the model's own optimisers."""
-    optimisers = _adams(model)
+    """A function that trains the model on a batch, written out, with the model's own optimizers."""
+    optimizers = _adams(model)
     kind = {"GAN": _gan, "FactorVAE": _factor_vae}.get(type(model).__name__, _plain)
-    return lambda batch: kind(model, optimisers, batch)
+    return lambda batch: kind(model, optimizers, batch)
 
 
 def _adams(model: LightningModule) -> list[torch.optim.Optimizer]:
@@ -38,9 +38,9 @@ def _plain(model: LightningModule, adams: list, batch: Batch) -> None:
 def _gan(model: LightningModule, adams: list, batch: Batch) -> None:
     x = model.spec.to_signed(batch.x)
     fake = model.generate(model.noise(len(x)))
-    _descend(model.discriminator_loss(model.judge(x), model.judge(fake.detach())), adams[0])
+    _descend(model.discriminator_loss(model.discriminate(x), model.discriminate(fake.detach())), adams[0])
     with _frozen(model.discriminator.parameters()):
-        _descend(model.generator_loss(model.judge(fake)), adams[1])
+        _descend(model.generator_loss(model.discriminate(fake)), adams[1])
 
 
 def _factor_vae(model: LightningModule, adams: list, batch: Batch) -> None:
@@ -49,7 +49,7 @@ def _factor_vae(model: LightningModule, adams: list, batch: Batch) -> None:
         _descend(model.objective(Batch(batch.x[:half]))[0], adams[0])
     with torch.no_grad():
         z, _ = model.q(batch.x).rsample_and_log_prob()
-    _descend(model.discriminator_loss(z[:half], permuted(z[-half:])), adams[1])
+    _descend(model.discriminator_loss(z[:half], permute_dims(z[-half:])), adams[1])
 
 
 class _frozen:

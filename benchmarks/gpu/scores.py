@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.disentanglement_scores import draw
 from benchmarks.gpu.bench import Bench
-from zoo.metrics import SCORES, score_codes
+from zoo.metrics.disentanglement import SCORES, score_codes
 
 __all__ = ["run"]
 

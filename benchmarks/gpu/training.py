@@ -16,8 +16,8 @@ from benchmarks.gpu.jobs import Job, all_jobs
 from callbacks import NonFiniteGuard
 from datamodules.base import DataModule
 from zoo import registry
-from zoo.checkpoints import require_same_model
-from zoo.metrics import score_codes
+from zoo.runs.checkpoints import require_same_model
+from zoo.metrics.disentanglement import score_codes
 
 __all__ = ["Slice", "run", "train"]
 

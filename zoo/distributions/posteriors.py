@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from zoo.distributions.component import Component, Family
 from zoo.distributions.normal import factorized_normal
 from zoo.options import require_at_least
-from zoo.precision import widen_half
+from zoo.precision import autocast_off, widen_half
 from zoo.transforms import (
     Compose,
     GatedAutoregressive,
@@ -57,8 +57,10 @@ class SampledPosterior:
 
     def rsample_and_log_prob(self, sample_shape: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         """Reparameterized latents (*sample_shape, B, d) and their log-densities (*sample_shape, B) in nats."""
-        z = self.base.rsample(sample_shape)
-        log_q = self.base.log_prob(z)
+        # A full covariance multiplies noise by its factor, and log_prob has to find that noise again.
+        with autocast_off(self.base.mean.device.type):
+            z = self.base.rsample(sample_shape)
+            log_q = self.base.log_prob(z)
         if self.transform is None:
             return z, log_q
         z, log_det = self.transform(z, self.context)

@@ -170,7 +170,7 @@ class VampPrior(Prior):
         components = self._components()
         chosen = torch.randint(self.components, (n,), device=self.zero.device)
         # The deviations of a fresh draw, scaled: right for a full covariance as for a diagonal one.
-        deviation = components.sample((n,))[torch.arange(n), chosen] - components.mean[chosen]
+        deviation = components.sample((n,))[torch.arange(n, device=chosen.device), chosen] - components.mean[chosen]
         return components.mean[chosen] + temperature * deviation
 
 

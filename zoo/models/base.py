@@ -226,8 +226,12 @@ class GenerativeModule(LightningModule, ABC):
             self.log_dict({name: metrics[name] for name in names}, prog_bar=shown and on_bar, **options)
 
     def adam(self, parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
-        """Adam in its fused form, the fastest on CPU and GPU."""
-        return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=True)
+        """Adam in its fused form, the fastest on CPU and GPU; not where the Trainer clips gradients.
+
+        A fused optimiser unscales gradients itself, so that under autocast Lightning refuses to clip them before it does.
+        """
+        clips = self._trainer is not None and bool(self._trainer.gradient_clip_val)
+        return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=not clips)
 
     def step_uncounted(self, optimizer: torch.optim.Optimizer) -> None:
         """In manual optimization, a step that ``global_step`` doesn't count: of the second optimizer of a batch, or third.

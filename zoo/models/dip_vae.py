@@ -9,6 +9,7 @@ from zoo.distributed import gather
 from zoo.distributions.posteriors import SampledPosterior
 from zoo.errors import ZooError
 from zoo.models.vae import VAE
+from zoo.precision import autocast_off
 from zoo.spec import Batch, DataSpec
 
 __all__ = ["DIPVAE", "code_covariance"]
@@ -23,7 +24,7 @@ def code_covariance(mean: Tensor, scale: Tensor | None = None) -> Tensor:
         mean: Posterior means (B, d).
         scale: Standard deviations (B, d) or Cholesky factors (B, d, d) of the posteriors; Cov(mu) alone if not given.
     """
-    with torch.autocast(mean.device.type, enabled=False):
+    with autocast_off(mean.device.type):
         centered = mean - mean.mean(0)
         covariance = centered.T @ centered / len(mean)
         if scale is None:

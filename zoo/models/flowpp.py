@@ -195,8 +195,7 @@ class FlowPlusPlus(GenerativeModule):
 
     def configure_optimizers(self):
         """Adam, its learning rate rising linearly over the first ``warmup`` batches, then constant."""
-        # Not fused: under autocast Lightning refuses to clip the gradients of an optimizer that unscales them itself.
-        adam = torch.optim.Adam(self.parameters(), self.lr)
+        adam = self.adam(self.parameters(), self.lr)
         schedule = LambdaLR(adam, lambda batches: min(1.0, (batches + 1) / max(1, self.warmup)))
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

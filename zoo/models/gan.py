@@ -13,6 +13,7 @@ from zoo.errors import ZooError
 from zoo.models.base import GenerativeModule
 from zoo.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from zoo.nets.mlp import mlp
+from zoo.precision import autocast_off
 from zoo.spec import Batch, DataSpec
 
 __all__ = ["GAN", "LOSSES", "gradient_penalty", "jsd_estimate", "r1_penalty", "value_function"]
@@ -62,7 +63,7 @@ LOSSES = {
 
 def _slopes(discriminator: nn.Module, x: Tensor) -> Tensor:
     """Squared norm of D's gradient at each example, (B,): over all its dimensions, in float32 whatever autocast says."""
-    with torch.autocast(x.device.type, enabled=False):
+    with autocast_off(x.device.type):
         x = x.detach().float().requires_grad_()
         (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
     return gradient.flatten(1).square().sum(1)
