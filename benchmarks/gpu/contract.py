@@ -30,13 +30,13 @@ def run(bench: Bench) -> None:
     # TF32 has 10 bits of mantissa: convolutions in it would hide what is compared here.
     tf32, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     try:
-        cases = small_cases()
-        plain = [case for case in cases if not case.label]
+        plain = [case for case in small_cases() if not case.label]
+        cases = plain if bench.tiny else small_cases()
         references: dict[str, Gradients] = {}
         _over(bench, "float32", cases, partial(_against_cpu, references=references))
         _over(bench, "bf16", cases, partial(_against_cpu, references=references, bf16=True))
         _over(bench, "fits", plain, _fits)
-        _over(bench, "compiled", [*plain, *cases[len(plain) :: 4]], _compiled, _COMPILING)
+        _over(bench, "compiled", plain[:3] if bench.tiny else [*plain, *cases[len(plain) :: 4]], _compiled, _COMPILING)
     finally:
         torch.backends.cudnn.allow_tf32 = tf32
 
@@ -88,20 +88,21 @@ def _compared(expected: Gradients, found: Gradients, mode: str, beside: str) -> 
     gradient = float(sum(squares.values()).sqrt() / whole)
     for kind, value, tolerance in zip(("loss", "gradients"), (loss, gradient), TOLERANCES[mode], strict=True):
         note = "" if kind == "loss" else f"most of it in {max(squares, key=squares.get)}"
-        status = "ok" if value <= tolerance else "differs"
-        yield {"check": f"{mode}, {kind} beside {beside}", "status": status, "value": value, "tolerance": tolerance, "note": note}
+        yield _held(f"{mode}, {kind} beside {beside}", value, tolerance) | {"note": note}
+
+
+def _held(check: str, value: float, tolerance: float) -> dict:
+    return {"check": check, "status": "ok" if value <= tolerance else "differs", "value": value, "tolerance": tolerance}
 
 
 def _fits(bench: Bench, case: Case) -> Iterator[dict]:
     """By the Trainer: the same seed twice, data that stay on the host, and a checkpoint that the CPU reads."""
     first, second = (_fit(bench, case)[0] for _ in range(2))
     difference = float((_weights(first) - _weights(second)).abs().max())
-    same = "ok" if difference == 0 else "differs"
-    yield {"check": "same seed twice, weights after 3 batches", "status": same, "value": difference, "tolerance": 0.0}
+    yield _held("same seed twice, weights after 3 batches", difference, 0.0)
 
     from_host = float((_weights(first) - _weights(_fit(bench, case, on_device=False)[0])).abs().max())
-    same = "ok" if from_host <= difference else "differs"
-    yield {"check": "data on the host, weights after 3 batches", "status": same, "value": from_host, "tolerance": difference}
+    yield _held("data on the host, weights after 3 batches", from_host, difference)
 
     model, trainer = _fit(bench, case, precision="bf16-mixed")
     with tempfile.TemporaryDirectory() as folder, HostNoise(), torch.no_grad():
@@ -112,9 +113,7 @@ def _fits(bench: Bench, case: Case) -> Iterator[dict]:
             torch.manual_seed(bench.seed)
             losses.append(float(each.objective(Batch(pixels(case.spec, case.batch).to(each.device)))[0]))
     error = abs(losses[0] - losses[1]) / max(abs(losses[0]), 1e-6)
-    status, tolerance = "ok" if error <= TOLERANCES["float32"][0] else "differs", TOLERANCES["float32"][0]
-    check = "bf16-mixed, then its checkpoint read on the CPU: loss"
-    yield {"check": check, "status": status, "value": error, "tolerance": tolerance}
+    yield _held("bf16-mixed, then its checkpoint read on the CPU: loss", error, TOLERANCES["float32"][0])
 
 
 def _fit(bench: Bench, case: Case, on_device: bool = True, **options) -> tuple[LightningModule, Trainer]:

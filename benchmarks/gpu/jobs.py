@@ -57,7 +57,7 @@ def all_jobs(root: Path, tiny: bool, seed: int) -> list[Job]:
 
 
 def _vaes(root: Path, tiny: bool, seed: int) -> list[Job]:
-    """van den Berg et al. 2018, table 1: NLL in nats with 5,000 importance samples; theirs are trained up to 2,000 epochs."""
+    """van den Berg et al. 2018, table 1: NLL in nats with 5,000 importance samples, after up to 2,000 epochs."""
     posteriors = {
         "gaussian": ("diagonal", {}, "vae", "82.14"),
         "planar": ("planar", {}, "flow_posterior_vae planar", "81.91"),

@@ -10,8 +10,14 @@ NONE_YET = "There are no results yet: nothing of this was run on a GPU."
 # file -> what is shown of it; the files have more
 _SHOWN = {
     "checks": ("model", "check", "status", "value", "tolerance", "note"),
-    "speed": ("part", "model", "mode", "status", "batch", "images_per_second", "by_hand_images_per_second", "peak_gib", "note"),
-    "training": ("job", "batches", "train_seconds", "elbo", "nll", "nll_standard_error", "nll_examples", "bits_per_dim", "mig"),
+    "speed": (
+        *("part", "model", "mode", "status", "batch", "images_per_second", "by_hand_images_per_second"),
+        *("milliseconds", "peak_gib", "note"),
+    ),
+    "training": (
+        *("job", "status", "batches", "train_seconds", "elbo", "nll", "nll_standard_error", "nll_examples"),
+        *("bits_per_dim", "reconstruction", "kl", "mig", "sap", "dci_disentanglement"),
+    ),
 }
 
 
@@ -25,7 +31,7 @@ def _table(path: Path) -> str:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     columns = [column for column in _SHOWN[path.stem] if any(row[column] for row in rows)]
-    where = ", ".join(sorted({f"{row['device']} with torch {row['torch']} on {row['date']}, seed {row['seed']}" for row in rows}))
+    where = ", ".join(sorted({"{device} with torch {torch} on {date}, seed {seed}".format(**row) for row in rows}))
     lines = [f"`results/gpu/{path.name}`: {where}", "", _line(columns), _line(["---"] * len(columns))]
     return "\n".join(lines + [_line(row[column] for column in columns) for row in rows])
 

@@ -16,7 +16,8 @@ _ROUNDS = 3
 
 def run(bench: Bench) -> None:
     """Priors of 64 latents and 4 steps by our inverse and by d passes of the network, then images of the flows."""
-    for flow, n in bench.each("sampling", [(flow, n) for flow in ("maf", "spline") for n in (64, 1024)], "{0[0]} {0[1]}".format):
+    priors = [(flow, n) for flow in ("maf", "spline") for n in (64, 1024)]
+    for flow, n in bench.each("sampling", priors, lambda prior: f"{prior[0]} {prior[1]}"):
         size = {"latents": 4 if bench.tiny else 64, "hidden": 16 if bench.tiny else 320}
         what = {"part": "sampling", "model": f"prior {flow}", "configuration": size}
         bench.attempt("speed", partial(_prior, bench, flow, n, **size), **what)

@@ -43,7 +43,8 @@ def _hardware(bench: Bench) -> str:
 
 def _software(bench: Bench) -> str:
     versions = f"python {platform.python_version()}, lightning {pytorch_lightning.__version__}"
-    versions += f", torchmetrics {torchmetrics.__version__}, cuda {torch.version.cuda}, cudnn {torch.backends.cudnn.version()}"
+    versions += f", torchmetrics {torchmetrics.__version__}, cuda {torch.version.cuda}"
+    versions += f", cudnn {torch.backends.cudnn.version()}"
     missing = [name for name in _OPTIONAL if importlib.util.find_spec(name) is None]
     data = "MNIST found" if mnist_found(bench.data_root) else f"no MNIST under {bench.data_root}"
     return f"{versions}; {'without ' + ', '.join(missing) if missing else 'nothing missing'}; {data}"

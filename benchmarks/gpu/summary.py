@@ -54,9 +54,10 @@ def _speeds(rows: list[dict]) -> list[str]:
         lines.insert(0, "training, images/s (by hand), peak memory:")
     for row in rows:
         if row["part"] != "throughput" and row.get("mode") != "d passes":
-            found = " ".join(f"{row[key]} {unit}" for key, unit in (("milliseconds", "ms"), ("peak_gib", "GiB")) if row.get(key))
-            mode, batch = row.get("mode", ""), row.get("batch", "")
-            lines.append(f"  {row['part']} {row['model']} {mode} {batch}: {found or row['status']} {row.get('note', '')}"[:150])
+            units = {"milliseconds": "ms", "peak_gib": "GiB"}
+            found = " ".join(f"{row[key]} {unit}" for key, unit in units.items() if row.get(key)) or row["status"]
+            what = f"{row['part']} {row['model']} {row.get('mode', '')} {row.get('batch', '')}"
+            lines.append(f"  {what}: {found} {row.get('note', '')}"[:150])
     return lines
 
 

@@ -16,8 +16,8 @@ from benchmarks.gpu.jobs import Job, all_jobs
 from callbacks import NonFiniteGuard
 from datamodules.base import DataModule
 from zoo import registry
-from zoo.runs.checkpoints import require_same_model
 from zoo.metrics.disentanglement import score_codes
+from zoo.runs.checkpoints import require_same_model
 
 __all__ = ["Slice", "run", "train"]
 
@@ -146,7 +146,8 @@ def _trainer(bench: Bench, job: Job, part: Slice) -> Trainer:
 def _tested(bench: Bench, trainer: Trainer, model: LightningModule, data: DataModule) -> dict:
     """What the model's own test logs, of at most 100 batches."""
     (logged,) = trainer.test(model, data, verbose=False)
-    return {name: logged[f"test/{name}"] for name in ("elbo", "bits_per_dim", "reconstruction", "kl") if f"test/{name}" in logged}
+    names = ("elbo", "bits_per_dim", "reconstruction", "kl")
+    return {name: logged[f"test/{name}"] for name in names if f"test/{name}" in logged}
 
 
 @torch.no_grad()
