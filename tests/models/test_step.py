@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from callbacks import MetricsProgressBar, NonFiniteGuard
 from datamodules import Digits
-from zoo.models import GAN, VAE
+from zoo.models import DIPVAE, GAN, VAE, AnnealedVAE, BetaTCVAE, FactorVAE, FlowPlusPlus
 from zoo.runs.loggers import MetricsCSV
 
 WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::unique_dim", "aten::_unique2"}
@@ -67,6 +67,13 @@ MODELS = {
     "planar": lambda spec: VAE(spec, "gated_conv", 4, posterior="planar"),
     "radial": lambda spec: VAE(spec, "mlp", 4, 32, posterior="radial"),
     "sylvester": lambda spec: VAE(spec, "mlp", 4, 32, posterior="sylvester_orthogonal"),
+    "annealed": lambda spec: AnnealedVAE(spec, network="mlp", hidden=32),
+    "total correlation": lambda spec: BetaTCVAE(spec, network="mlp", hidden=32),
+    "covariance": lambda spec: DIPVAE(spec, network="mlp", hidden=32),
+    "discriminator": lambda spec: FactorVAE(spec, network="mlp", hidden=32, discriminator_width=16),
+    "flow": lambda spec: FlowPlusPlus(
+        spec, couplings=(1, 1, 0), filters=8, blocks=1, components=2, dequantizer_couplings=1, dropout=0.1
+    ),
 }
 
 
