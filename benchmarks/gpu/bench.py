@@ -52,11 +52,14 @@ class Bench:
                 return
             yield thing
 
-    def attempt(self, table: str, work: Callable[[], Iterable[dict]], limit: float = 1e9, **what) -> None:
-        """Add the rows that ``work`` gives, beside ``what`` they are of; or one that says in a line why there are none."""
+    def attempt(self, table: str, work: Callable[[], Iterable[dict]], limit: float | None = None, **what) -> None:
+        """Add the rows that ``work`` gives, beside ``what`` they are of; or one that says in a line why there are none.
+
+        Its limit is what is left to the part, or ``limit`` seconds where given.
+        """
         start = time.monotonic()
         try:
-            with time_limit(min(limit, self.clock.left())):
+            with time_limit(self.clock.left() if limit is None else limit):
                 for row in work():
                     self.rows.add(table, **{**what, "status": "ok", "seconds": time.monotonic() - start, **row})
         except OutOfTime:
@@ -69,6 +72,15 @@ class Bench:
             gc.collect()
             if self.device == "cuda":
                 torch.cuda.empty_cache()
+
+    def held(self, table: str, part: str, kind: str) -> set[tuple[str, str, str]]:
+        """(model, configuration, kind) of what runs that go on need not try again: this device's rows with a result."""
+        if not self.go_on:
+            return set()
+        common = {key: self.rows.common[key] for key in ("device", "torch")} | {"part": part}
+        rows = (row for row in self.rows.read(table) if row["status"] in ("ok", "differs"))
+        ours = (row for row in rows if common.items() <= row.items())
+        return {(row["model"], row["configuration"], row[kind].partition(",")[0]) for row in ours}
 
     def synchronize(self) -> float:
         """The time, when the device has done all that it was given."""

@@ -14,19 +14,24 @@ class OutOfTime(BaseException):
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise :class:`OutOfTime` inside the block after so many seconds; main thread only, between two steps of Python."""
+    """Raise :class:`OutOfTime` inside the block after so many seconds; main thread only, between two steps of Python.
+
+    Limits may stand in one another; an outer one that passes inside an inner one is raised where the inner one ends.
+    """
 
     def ring(*_) -> None:
         raise OutOfTime
 
-    before = signal.signal(signal.SIGALRM, ring)
+    start, before = time.monotonic(), signal.signal(signal.SIGALRM, ring)
     # Again every 10 seconds: code that C++ called may drop the first one.
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 10)
+    outer, interval = signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 10)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if outer:
+            signal.setitimer(signal.ITIMER_REAL, max(outer - (time.monotonic() - start), 0.01), interval)
 
 
 class Clock:

@@ -13,6 +13,7 @@ from benchmarks.gpu.cases import Pixels, build, small_cases
 from zoo.distributions.posteriors import FullGaussian
 from zoo.models import VAE
 from zoo.spec import Batch, DataSpec
+from zoo.transforms.sylvester import orthogonalize
 
 CASES = small_cases()
 PLAIN = [case for case in CASES if not case.label]
@@ -96,6 +97,17 @@ def test_gradients_can_be_clipped_under_autocast(case, tmp_path):
 def test_adam_is_fused_where_nothing_is_clipped():
     model = VAE(DataSpec("pixels", (1, 8, 8), levels=2))
     assert model.configure_optimizers().defaults["fused"]
+
+
+def test_gradients_of_orthogonal_matrices_under_autocast():
+    """FactorVAE and GAN go backwards inside their training step, where autocast is on."""
+    a, gradients = torch.randn(8, 6, 4, generator=torch.Generator().manual_seed(0)), []
+    for enabled in (False, True):
+        x = a.clone().requires_grad_()
+        q = orthogonalize(x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            gradients.append(torch.autograd.grad(q.square().sum(0).prod(), x)[0])
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
 def test_a_full_covariance_under_autocast():

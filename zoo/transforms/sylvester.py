@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.precision import without_autocast
+from zoo.precision import autocast_off, without_autocast
 from zoo.transforms.amortized import AmortizedParameters
 from zoo.transforms.base import Transform
 from zoo.transforms.planar import log_slope, solve_tanh_residual
@@ -35,12 +35,13 @@ class _Polar(torch.autograd.Function):
         # da = dq p + q dp with qᵀdq =: Ω antisymmetric and dp symmetric, so Ωp + pΩ = qᵀda - daᵀq, which the
         # eigenvectors of p solve; what of dq is orthogonal to q is the same part of da p⁻¹. Below, the adjoint.
         q, p = ctx.saved_tensors
-        values, vectors = torch.linalg.eigh((p + p.mT) / 2)  # (..., M), (..., M, M)
-        values = values.clamp_min(torch.finfo(q.dtype).tiny)
-        inside = q.mT @ gradient
-        turned = vectors.mT @ (inside - inside.mT) @ vectors
-        skew = vectors @ (turned / (values.unsqueeze(-1) + values.unsqueeze(-2))) @ vectors.mT
-        return q @ skew + (gradient - q @ inside) @ (vectors / values.unsqueeze(-2)) @ vectors.mT
+        with autocast_off(q.device.type):  # which is on in a backward pass that a model makes in its training step
+            values, vectors = torch.linalg.eigh((p + p.mT) / 2)  # (..., M), (..., M, M)
+            values = values.clamp_min(torch.finfo(q.dtype).tiny)
+            inside = q.mT @ gradient
+            turned = vectors.mT @ (inside - inside.mT) @ vectors
+            skew = vectors @ (turned / (values.unsqueeze(-1) + values.unsqueeze(-2))) @ vectors.mT
+            return q @ skew + (gradient - q @ inside) @ (vectors / values.unsqueeze(-2)) @ vectors.mT
 
 
 def orthogonalize(a: Tensor) -> Tensor:
