@@ -36,7 +36,8 @@ def run(bench: Bench) -> None:
         # A little is left of it all: an example's log p(x), or a score, that has begun is finished.
         seconds = (bench.clock.left() - (0 if bench.tiny else 5)) / (slices - number)
         what = {"job": job.name, "published": job.published, "of_batches": job.batches}
-        bench.attempt("training", partial(train, bench, job, seconds), seconds + 20, **what)
+        work = partial(train, bench, job, seconds, 20 if bench.tiny else None)
+        bench.attempt("training", work, seconds + 20, **what)
 
 
 def chosen(bench: Bench) -> list[Job]:
