@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the parts named, print a summary."""
     start, options = time.monotonic(), parse(argv)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products may differ from run to run
+    os.environ.setdefault("TQDM_DISABLE", "1")
     if options.wheels:
         from benchmarks.gpu.wheels import install_missing
 

@@ -24,8 +24,7 @@ def note_remaining(bench: Bench) -> None:
 
 
 def _minutes(job: Job, batches: int, source: dict[str, str]) -> tuple[float | str, str]:
-    rate = source.get("images_per_second")
+    rate = float(source.get("images_per_second") or 0)
     if not rate:
         return "", "speed not measured"
-    batch = job.data().batch_size
-    return batches * batch / float(rate) / 60, f"at {float(rate):.0f} images/s"
+    return batches * job.data().batch_size / rate / 60, f"at {rate:.0f} images/s"

@@ -277,11 +277,12 @@ def test_what_remains(tmp_path):
     one = bench(tmp_path)
     one.rows.add("training", job="vae-iaf", status="ok", batches=40_000, images_per_second=5_000.0)
     one.rows.add("speed", part="throughput", model="vae", mode="float32", status="ok", images_per_second=10_000.0)
+    one.rows.add("training", job="vae-sylvester", status="ok", batches=1, images_per_second=0.0)
     note_remaining(one)
     left = {row["what"]: row for row in rows(tmp_path, "remaining")}
     assert float(left["vae-iaf"]["minutes"]) == pytest.approx(60_000 * 100 / 5_000 / 60)
     assert float(left["vae-gaussian"]["minutes"]) == pytest.approx(100_000 * 100 / 10_000 / 60, rel=1e-4)
-    assert left["vae-planar"]["note"] == "speed not measured"
+    assert left["vae-planar"]["note"] == left["vae-sylvester"]["note"] == "speed not measured"
 
 
 def test_page_has_the_tables():
