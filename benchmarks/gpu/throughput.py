@@ -11,6 +11,7 @@ from benchmarks.gpu.bench import Bench, halved
 from benchmarks.gpu.cases import Case, Pixels, build, paper_cases
 from benchmarks.gpu.loops import step_by_hand
 from callbacks import NonFiniteGuard
+from datamodules.loader import TrainLoader
 
 __all__ = ["run"]
 
@@ -69,10 +70,9 @@ def _fit(bench: Bench, model: LightningModule, case: Case, mode: str, timer: "_T
 
 def _by_hand(bench: Bench, model: LightningModule, case: Case, mode: str) -> float:
     """The same batches in the shortest loop."""
-    model, data, timer = model.to(bench.device).train(), Pixels(case, 8), _Timer(bench)
-    data.setup()
-    data.splits["train"] = data.splits["train"].to(torch.device(bench.device))
-    step, loader = step_by_hand(model), data.train_dataloader()
+    model, timer = model.to(bench.device).train(), _Timer(bench)
+    examples = Pixels(case, 8).load()["train"].to(torch.device(bench.device))  # as the Trainer has them
+    step, loader = step_by_hand(model), TrainLoader(examples, case.batch)
     while not timer.done:
         for batch in loader:
             # Anew for each step: autocast keeps its copies of the weights until it ends.
