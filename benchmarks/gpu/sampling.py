@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.gpu.bench import Bench, halved
 from benchmarks.gpu.cases import Case, build, paper_cases
-from zoo.distributions.priors import FlowPrior
+from zoo.distributions.priors import PRIORS
 
 __all__ = ["run"]
 
@@ -30,7 +30,7 @@ def run(bench: Bench) -> None:
 @torch.no_grad()
 def _prior(bench: Bench, flow: str, n: int, latents: int, hidden: int) -> Iterator[dict]:
     torch.manual_seed(bench.seed)
-    prior = FlowPrior(latents, flow, hidden=hidden).to(bench.device).eval()
+    prior = PRIORS[flow](latents, hidden=hidden).to(bench.device).eval()
     noise = torch.randn(n, latents, device=bench.device)
 
     def sequential() -> torch.Tensor:

@@ -228,7 +228,7 @@ class GenerativeModule(LightningModule, ABC):
     def adam(self, parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
         """Adam in its fused form, the fastest on CPU and GPU; not where the Trainer clips gradients.
 
-        A fused optimiser unscales gradients itself, so that under autocast Lightning refuses to clip them before it does.
+        A fused optimizer unscales gradients itself, so that under autocast Lightning refuses to clip them before it does.
         """
         clips = self._trainer is not None and bool(self._trainer.gradient_clip_val)
         return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=not clips)

@@ -157,6 +157,15 @@ class GAN(GenerativeModule):
         if spectral_norm:
             self.discriminator.apply(_normalize_spectrum)
 
+    def compile(self, **options) -> None:
+        """That of GenerativeModule; of images with one channel without inductor's choice of channels-last convolutions.
+
+        A tensor of one channel is laid out both ways at once, and torch 2.11 then takes the wrong one on a GPU: it stops.
+        """
+        if self.spec.is_image and self.spec.shape[0] == 1 and not options.keys() & {"backend", "mode"}:
+            options["options"] = {"layout_optimization": False, **options.get("options", {})}
+        super().compile(**options)
+
     def build_generator(self) -> nn.Module:
         """Latents (B, latent_dim) to what :meth:`generate` turns into examples; override for a network of your own."""
         if self.network == "mlp":
