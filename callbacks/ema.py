@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from zoo.errors import ZooError
 
@@ -77,11 +78,9 @@ class ExponentialMovingAverage(Callback):
         """One update of the average."""
         assert self.average is not None
         self.updates += 1
-        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        update = get_ema_multi_avg_fn(min(self.decay, (1 + self.updates) / (10 + self.updates)))
         trained = getattr(pl_module, self.module)
-        averaged: list[Tensor] = list(self.average.parameters())
-        latest: list[Tensor] = list(trained.parameters())
-        torch._foreach_lerp_(averaged, latest, weight)
+        update(list(self.average.parameters()), list(trained.parameters()), self.updates)
         for ours, theirs in zip(self.average.buffers(), trained.buffers(), strict=True):
             ours.copy_(theirs)
 

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -227,5 +228,6 @@ class DequantizedFlow(nn.Module):
 
 
 def _initialize(flow: Transform, *inputs: Tensor) -> None:
-    if hasattr(flow, "initialize"):
-        flow.initialize(*inputs)
+    initialize: Callable[..., None] | None = getattr(flow, "initialize", None)
+    if initialize is not None:
+        initialize(*inputs)

@@ -190,6 +190,8 @@ class DiagonalGaussian(Posterior):
 class FullGaussian(Posterior):
     """q(z|x) = N(mu(h), L L^T), L lower triangular with a softplus diagonal. Arguments: see Posterior."""
 
+    index: Tensor
+
     def __init__(self, features: int, latent_dim: int):
         super().__init__(features, latent_dim)
         self.heads = nn.Linear(features, latent_dim + latent_dim * (latent_dim + 1) // 2)
