@@ -128,7 +128,7 @@ def test_a_flow_prior_can_not_be_turned_into_another_by_an_option():
 def test_an_option_is_checked_in_python_too():
     with pytest.raises(ZooError, match=r"steps=2\.5 of IAFPosterior: int is accepted"):
         IAFPosterior(8, 3, steps=2.5)
-    assert IAFPosterior(8, 3, steps=np.int64(2), hidden=4).options == {"steps": 2, "hidden": 4}
+    assert IAFPosterior(8, 3, steps=np.int64(2), hidden=4).constructor_options == {"steps": 2, "hidden": 4}
 
 
 # Every way of giving a component
@@ -146,7 +146,7 @@ def test_a_name_a_class_and_an_instance_give_the_same_model(family, name, tmp_pa
     assert getattr(by_instance, family.kind) is instance
     loaded = saved(by_instance, tmp_path / "model.ckpt")
     assert type(getattr(loaded, family.kind)) is family[name]
-    assert getattr(loaded, family.kind).options == instance.options
+    assert getattr(loaded, family.kind).constructor_options == instance.constructor_options
     assert all(map(torch.equal, outputs(loaded), outputs(by_instance)))
 
 

@@ -7,6 +7,7 @@ from torch.distributions import Independent, Laplace, MultivariateNormal
 
 from zoo.distributions.normal import factorized_normal
 from zoo.distributions.posteriors import _PER_CALL, POSTERIORS, FlowPosterior, SampledPosterior
+from zoo.errors import ZooError
 from zoo.models import VAE
 from zoo.spec import DataSpec
 from zoo.transforms import Transform
@@ -121,6 +122,11 @@ def test_a_base_that_is_no_gaussian():
     expected = location.exp() / (1 - scale**2)
     deviation = (torch.exp(2 * location) / (1 - 4 * scale**2) - expected**2).sqrt()
     assert ((found - expected).abs() < 5 * deviation / 20_000**0.5).all()
+
+
+def test_a_mean_needs_two_draws():
+    with pytest.raises(ZooError, match="samples 1: 2 or more"):
+        SampledPosterior(gaussian(), Exp()).mean(1)
 
 
 def test_in_double_precision():

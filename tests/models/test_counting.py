@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
@@ -116,6 +117,27 @@ def test_batches_are_counted_and_not_steps(cls, tmp_path):
     fit.fit(model, loader(8))
     assert fit.global_step == 2
     assert list(range(8)) == TIMES
+
+
+def test_a_loop_under_fabric_counts_too():
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model = vae(kl={"warmup": 4})
+    module, optimizer = fabric.setup(model, model.configure_optimizers())
+    module.mark_forward_method("objective")
+    for batch in batches(3):
+        loss, _ = module.objective(batch)
+        fabric.backward(loss)
+        optimizer.step()
+    assert TIMES == [0, 1, 2]
+
+
+def test_what_a_callback_computes_before_the_first_batch_is_of_the_first(tmp_path):
+    class Early(Callback):
+        def on_train_start(self, trainer, pl_module):
+            pl_module.train().objective(batches(1)[0])
+
+    trainer(tmp_path, 2, Early(), enable_checkpointing=False).fit(vae(kl={"warmup": 4}), loader(2))
+    assert TIMES == [0, 0, 1]
 
 
 def test_an_objective_may_be_computed_several_times_for_a_batch(tmp_path):

@@ -23,14 +23,14 @@ class Component(nn.Module, ABC):
 
     Attributes:
         given: The names of what its place gives it, which it keeps under these names.
-        options: The options it was made with, defaults left out.
+        constructor_options: The options it was made with, defaults left out.
 
     Raises:
         ZooError: if an option is not of its type.
     """
 
     given: ClassVar[tuple[str, ...]] = ()
-    options: dict[str, Any]
+    constructor_options: dict[str, Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -50,7 +50,7 @@ def _remembering(init: Callable[..., None]) -> Callable[..., None]:
             named = {name: value for name, value in bound.items() if name in _names(signature, len(cls.given))}
             options = named | bound.get(_extra(signature) or "", {})
             check_types(options, options_of(cls, len(cls.given)), cls.__name__)
-            self.__dict__["options"] = options
+            self.__dict__["constructor_options"] = options
         init(self, *args, **kwargs)
 
     return remembering
@@ -80,9 +80,9 @@ class Family(dict[str, type[C]], Generic[C]):
 
     Example:
         >>> from zoo.distributions.priors import PRIORS, MAFPrior
-        >>> PRIORS.build("maf", (2,), {"steps": 3}).options
+        >>> PRIORS.build("maf", (2,), {"steps": 3}).constructor_options
         {'steps': 3}
-        >>> PRIORS.build(MAFPrior, (2,)).options, PRIORS.build(MAFPrior(2, hidden=8), (2,)).options
+        >>> PRIORS.build(MAFPrior, (2,)).constructor_options, PRIORS.build(MAFPrior(2, hidden=8), (2,)).constructor_options
         ({}, {'hidden': 8})
         >>> [str(option) for option in PRIORS.options("maf").values()]
         ['steps: int = 4', 'hidden: int = 320']
@@ -160,7 +160,7 @@ class Family(dict[str, type[C]], Generic[C]):
         path = f"{cls.__module__}.{cls.__qualname__}"
         if named is None and not _importable(path, cls):
             raise ZooError(f"no checkpoint can name the {self.kind} {path}: define it at the top of a file.")
-        options = {name: plain(f"{self.kind} option {name}", value) for name, value in component.options.items()}
+        options = {name: plain(f"{self.kind} option {name}", value) for name, value in component.constructor_options.items()}
         return named or path, options or None
 
 

@@ -82,6 +82,7 @@ class SampledPosterior:
             samples: The number of draws, an even one.
             seed: That of the noise.
         """
+        require_at_least(2, samples=samples)
         if self.transform is None:
             return self.base.mean
         total = torch.zeros_like(self.base.mean)

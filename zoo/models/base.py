@@ -144,8 +144,8 @@ class GenerativeModule(LightningModule, ABC):
         """
         if not self.training:
             return None
-        if (trainer := attached_trainer(self)) is not None and trainer.training:
-            return self.training_batches - 1
+        if getattr(attached_trainer(self), "training", False):  # Fabric's stand-in for a Trainer has no such state
+            return max(0, self.training_batches - 1)
         t = self.training_batches
         self.training_batches += torch.is_grad_enabled()
         return t
