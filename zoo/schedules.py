@@ -2,7 +2,6 @@
 
 from dataclasses import astuple, dataclass
 
-import torch
 from torch import Tensor
 
 from zoo.distributed import gather
@@ -13,11 +12,13 @@ __all__ = ["KLSchedule"]
 
 @dataclass(frozen=True)
 class KLSchedule:
-    """beta(t) max(KL, free_bits), constant, warmed up linearly, or cyclic; with a capacity, beta(t) |KL - C(t)|.
+    """beta(t) KL, constant, warmed up linearly, or cyclic; beta(t) sum_j max(free_bits, KL_j); or beta(t) |KL - C(t)|.
 
     beta(t) = beta min(1, (t mod period) / warmup), t in batches. Without ``warmup`` it is constant; without ``period``
     it is warmed up once; with both it is warmed up again at every period. C(t) = capacity min(1, t / capacity_steps).
-    KL is the mean over the batch, that of all processes together where it matters: with free bits or a capacity.
+    KL and KL_j are means over the batch, that of all processes together where it matters: with free bits or a capacity.
+    KL_j is that of a group of latents; which groups there are is said where the KL is computed
+    (:meth:`zoo.models.VAE.kl_terms`). Without free bits KL stays as it is, also where it is an estimate and below 0.
 
     References: Bowman et al. 2016 (warm-up), arXiv:1511.06349; Fu et al. 2019 (cyclic), arXiv:1903.10145; Kingma et al.
     2016 (free bits), arXiv:1606.04934; Burgess et al. 2018 (capacity), arXiv:1804.03599.
@@ -26,7 +27,7 @@ class KLSchedule:
         beta: The final weight.
         warmup: Batches over which the weight rises from 0.
         period: Batches after which it starts again; 0 for never.
-        free_bits: Nats of KL, of the batch's mean, below which nothing is gained.
+        free_bits: Nats of KL, of each group's mean over the batch, below which nothing is gained.
         capacity: Nats of KL that are aimed at in the end; 0 for as few as possible.
         capacity_steps: Batches over which they rise from 0.
     """
@@ -38,7 +39,7 @@ class KLSchedule:
     capacity: float = 0.0
     capacity_steps: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(astuple(self)) < 0 or 0 < self.period < self.warmup:
             raise ZooError(f"{self}: none may be negative, and a period is not shorter than its warm-up")
         if self.free_bits and self.capacity:
@@ -58,9 +59,16 @@ class KLSchedule:
         return self.capacity * step / self.capacity_steps
 
     def __call__(self, kl: Tensor, step: int | None) -> Tensor:
-        """The term of the loss, from the batch's mean KL in nats."""
+        """The term of the loss, a scalar.
+
+        Arguments:
+            kl: The KL in nats of each example (B,) or of each example's groups (B, groups); or a scalar, the batch's mean.
+            step: The number of the batch; None for the final weight and capacity.
+        """
+        kl = kl.reshape(len(kl) if kl.dim() else 1, -1)  # (B, groups)
         if self.free_bits or self.capacity:
-            kl = gather(kl.unsqueeze(0)).mean()
+            kl = gather(kl)
+        mean = kl.mean(0)
         if self.capacity:
-            return self.weight(step) * (kl - self.target(step)).abs()
-        return self.weight(step) * torch.clamp_min(kl, self.free_bits)
+            return self.weight(step) * (mean.sum() - self.target(step)).abs()
+        return self.weight(step) * (mean.clamp_min(self.free_bits) if self.free_bits else mean).sum()
