@@ -1,6 +1,5 @@
 """Disentanglement scores while a model trains, and the matrices behind them as pictures."""
 
-import math
 import time
 from collections.abc import Sequence
 from typing import Any, cast
@@ -10,22 +9,22 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.gallery import keep_picture
+from zoo.distributed import share
 from zoo.errors import ZooError
 from zoo.evaluation.disentanglement import (
     ALL_SCORES,
     DisentanglementResult,
+    HeldOutPoints,
     Sizes,
     cached_encoder,
     can_render,
     encoder_of,
     evaluate_disentanglement,
-    pick,
     require_rendering,
     unscorable,
 )
 from zoo.lightning import datamodule_of
 from zoo.metrics.disentanglement.factor_sampling import seeded
-from zoo.metrics.disentanglement.points import PointsMetric
 from zoo.metrics.disentanglement.scores import select
 from zoo.models.base import GenerativeModule
 from zoo.spec import Batch
@@ -38,10 +37,10 @@ class DisentanglementScores(Callback):
 
     Points are rendered from factors drawn at random, as in the study, where the datamodule renders
     (:class:`~zoo.metrics.FactorData`); the same points at every validation. Otherwise they are validation examples with
-    their ``factors``, from all processes. The scores are computed on rank 0 and logged on all, so that a checkpoint can
-    follow them; ``val/disentanglement_seconds`` is the time that they took. One that is not defined, as MIG where the
-    points hold one value of a factor only, is left out with a warning. Random numbers are drawn from streams of their
-    own: training is the same, bit for bit, without the callback.
+    their ``factors``, of several processes those that one would take. The scores are computed on rank 0 and logged on
+    all, so that a checkpoint can follow them; ``val/disentanglement_seconds`` is the time that they took. One that is not
+    defined, as MIG where the points hold one value of a factor only, is left out with a warning. Random numbers are drawn
+    from streams of their own: training is the same, bit for bit, without the callback.
 
     Pictures in the run folder, anew at each scoring: ``information.png``, the mutual information of codes and factors in
     nats, and, where a DCI score is asked for, ``importance.png``.
@@ -88,7 +87,7 @@ class DisentanglementScores(Callback):
         self.where_possible = where_possible
         self.validations = 0
         self._due = False
-        self._held_out: PointsMetric | None = None
+        self._held_out: HeldOutPoints | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """The number of validations so far."""
@@ -117,7 +116,8 @@ class DisentanglementScores(Callback):
             self._due = self.validations % self.every_n_validations == 0
             self.validations += 1
         if self._due and not self._renders:
-            self._held_out = PointsMetric()
+            wanted = self.sizes.points + self.sizes.test_points
+            self._held_out = HeldOutPoints(encoder_of(_model(pl_module)), wanted, trainer.num_val_batches[0])
 
     def on_validation_batch_end(
         self,
@@ -131,20 +131,18 @@ class DisentanglementScores(Callback):
         """Encode some of the validation examples, where the data do not render."""
         if self._held_out is None:
             return
-        model = _model(pl_module)
         if batch.factors is None:
-            raise ZooError(f"{type(self).__name__}: the validation batches of {model.spec.name} have no factors.")
-        wanted = math.ceil((self.sizes.points + self.sizes.test_points) / trainer.world_size)
+            name = _model(pl_module).spec.name
+            raise ZooError(f"{type(self).__name__}: the validation batches of {name} have no factors.")
         with seeded(self.seed + batch_idx) as generator:
-            index = pick(len(batch.x), trainer.num_val_batches[0], wanted, generator).to(batch.x.device)
-            self._held_out.update(encoder_of(model)(batch.x[index]), batch.factors[index])
+            self._held_out.add(batch.x, batch.factors, generator, share(len(batch.x)))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score and log."""
         if not self._due:
             return
         start = time.perf_counter()
-        held_out = None if self._held_out is None else self._held_out.compute()
+        held_out = None if self._held_out is None else self._held_out.points(of_all=True)
         found: tuple[dict[str, float], dict[str, str]] = ({}, {})
         if trainer.is_global_zero:
             try:
@@ -156,7 +154,7 @@ class DisentanglementScores(Callback):
         scores, undefined = trainer.strategy.broadcast(found)
         for name, reason in undefined.items():
             rank_zero_warn(f"val/{name} is left out: {reason}")
-        metrics = {**scores, "disentanglement_seconds": time.perf_counter() - start}
+        metrics = {**scores, "disentanglement_seconds": trainer.strategy.broadcast(time.perf_counter() - start)}
         pl_module.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True, batch_size=1)
 
     def _evaluate(

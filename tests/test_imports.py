@@ -32,9 +32,8 @@ LOW = {
     "zoo.schedules": ("zoo.errors", "zoo.distributed"),
     "zoo.plots": ("zoo.spec",),
 }
-BASE = ("zoo.errors", "zoo.spec", "zoo.precision")
-SMALL = (*BASE, "zoo.registry", "zoo.files", "zoo.pickles", "zoo.distributed", "zoo.schedules", "zoo.lightning",
-         "zoo.plots")  # fmt: skip
+BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.distributed")
+SMALL = (*BASE, "zoo.registry", "zoo.files", "zoo.pickles", "zoo.schedules", "zoo.lightning", "zoo.plots")
 COMMANDS = ("zoo.fit", "zoo.sample", "zoo.evaluate", "zoo.__main__")
 ALLOWED = {
     **LOW,
@@ -43,9 +42,9 @@ ALLOWED = {
     "zoo.nets": BASE,
     "zoo.transforms": ("zoo.nets", *BASE),
     "zoo.distributions": ("zoo.transforms", "zoo.nets", "zoo.options", "zoo.registry", *BASE),
-    "zoo.metrics": ("zoo.distributions", "zoo.distributed", "zoo.registry", *BASE),
+    "zoo.metrics": ("zoo.distributions", "zoo.registry", *BASE),
     "zoo.metrics.disentanglement": ("zoo.registry", *BASE),
-    "zoo.models": ("zoo.distributions", "zoo.metrics", "zoo.transforms", "zoo.nets", "zoo.distributed", "zoo.lightning",
+    "zoo.models": ("zoo.distributions", "zoo.metrics", "zoo.transforms", "zoo.nets", "zoo.lightning",
                    "zoo.options", "zoo.registry", "zoo.resuming", "zoo.schedules", *BASE),
     "zoo.evaluation": ("zoo.models", "zoo.metrics", *SMALL),
     "zoo.runs": ("callbacks", "zoo.models", *SMALL),

@@ -75,7 +75,8 @@ class Resumption(Callback):
         checkpoint["zoo_progress"] = progress
         checkpoint["zoo_random_states"] = _of_all_processes(state or _random_state(pl_module))
         checkpoint["zoo_gradients"] = _accumulated(trainer, pl_module, progress)
-        checkpoint["zoo_latest_metrics"] = {k: v.cpu() for k, v in getattr(pl_module, "latest_metrics", {}).items()}
+        latest = getattr(pl_module, "latest_of_all", dict)()
+        checkpoint["zoo_latest_metrics"] = {name: value.cpu() for name, value in latest.items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Enter the loop where it was left, if training goes on from a checkpoint that says where that was."""

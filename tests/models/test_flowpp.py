@@ -243,14 +243,14 @@ def test_a_plain_loader_will_do(data, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_start_from_the_same_data(tmp_path, data):
-    """Those of rank 0, as one process would: from a datamodule before training, from a loader at the first batch."""
+    """Those of both, as one process would: from a datamodule before training, from a loader at the first batch."""
     run_two_processes("models/two_processes_initialization.py", tmp_path)
     for way in ("datamodule", "loader"):
         first, second = (torch.load(tmp_path / f"{way}-{rank}.pt") for rank in (0, 1))
         torch.testing.assert_close(first, second, rtol=0, atol=0)
         assert all(flag for name, flag in first.items() if name.endswith("initialized"))
     alone = build(data)
-    alone.initialize(next(iter(TrainLoader(data.splits["train"], 32, 0, 0, 2))).x)
+    alone.initialize(next(iter(TrainLoader(data.splits["train"], 64))).x)
     torch.testing.assert_close(alone.state_dict(), torch.load(tmp_path / "datamodule-0.pt"), rtol=0, atol=0)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from zoo.distributed import rand, randn
 from zoo.errors import ZooError
 from zoo.precision import widen_half
 from zoo.transforms.base import Transform
@@ -108,7 +109,7 @@ class UniformDequantizer(Dequantizer):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         levels = x.to(torch.get_default_dtype())
-        return _noised(levels, torch.rand_like(levels)), levels.new_zeros(len(levels))
+        return _noised(levels, rand(*levels.shape, device=x.device, dtype=levels.dtype)), levels.new_zeros(len(levels))
 
 
 class NoDequantizer(Dequantizer):
@@ -142,7 +143,7 @@ class VariationalDequantizer(Dequantizer):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         levels = x.to(torch.get_default_dtype())
-        epsilon = torch.randn_like(levels)
+        epsilon = randn(*levels.shape, device=x.device, dtype=levels.dtype)
         v, log_det = self.flow(epsilon, self._context(levels))
         v = widen_half(v)
         # The sigmoid rounds to 1 from 17 on in float32; u stays below it.

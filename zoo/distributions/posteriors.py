@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence, register_kl
 from torch.nn.functional import softplus
 
+from zoo.distributed import randn
 from zoo.distributions.component import Component, Family
 from zoo.distributions.normal import factorized_normal
 from zoo.options import require_at_least
@@ -59,7 +60,7 @@ class SampledPosterior:
         """Reparameterized latents (*sample_shape, B, d) and their log-densities (*sample_shape, B) in nats."""
         # A full covariance multiplies noise by its factor, and log_prob has to find that noise again.
         with autocast_off(self.base.mean.device.type):
-            z = self.base.rsample(sample_shape)
+            z = _rsample(self.base, sample_shape)
             log_q = self.base.log_prob(z)
         if self.transform is None:
             return z, log_q
@@ -121,14 +122,31 @@ class SampledPosterior:
         except NotImplementedError:
             return None
 
+    def kl_of_dimensions(self, prior: Distribution) -> Tensor | None:
+        """The same for each dimension, (B, d), of which it is the sum; None unless both are normals of independent ones."""
+        if self.transform is not None or not (_independent_normals(self.base) and _independent_normals(prior)):
+            return None
+        return kl_divergence(self.base.base_dist, prior.base_dist)
+
+
+def _rsample(base: Distribution, sample_shape: tuple[int, ...]) -> Tensor:
+    """What ``base.rsample`` gives, from noise that processes can have in common."""
+    if (gaussian := _parameters(base)) is None:
+        return base.rsample(sample_shape)
+    mean, scale = gaussian
+    noise = randn(*sample_shape, *mean.shape, rows=-2, device=mean.device, dtype=mean.dtype)
+    return mean + ((scale @ noise.unsqueeze(-1)).squeeze(-1) if scale.dim() == mean.dim() + 1 else scale * noise)
+
+
+def _independent_normals(distribution: Distribution) -> TypeGuard[Independent]:
+    return isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal)
+
 
 def _parameters(base: Distribution) -> tuple[Tensor, Tensor] | None:
     """The mean of a Gaussian and its standard deviations or Cholesky factor; else None."""
     if isinstance(base, MultivariateNormal):
         return base.loc, base.scale_tril
-    if isinstance(base, Independent) and isinstance(base.base_dist, Normal):
-        return base.mean, base.stddev
-    return None
+    return (base.mean, base.stddev) if _independent_normals(base) else None
 
 
 @register_kl(MultivariateNormal, Independent)

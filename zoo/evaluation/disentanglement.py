@@ -10,10 +10,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from zoo.distributed import Share, gather
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.beta_vae_score import beta_vae_score
 from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, draw_codes
 from zoo.metrics.disentanglement.factor_vae_score import factor_vae_score
+from zoo.metrics.disentanglement.points import check_points
 from zoo.metrics.disentanglement.scores import GROUPS, SCORES, PointScores
 from zoo.models.base import Autoencodes, GenerativeModule, HasPosterior
 from zoo.plots import heat_map
@@ -22,13 +24,13 @@ __all__ = [
     "ALL_SCORES",
     "RENDERED_SCORES",
     "DisentanglementResult",
+    "HeldOutPoints",
     "Representation",
     "Sizes",
     "cached_encoder",
     "can_render",
     "encoder_of",
     "evaluate_disentanglement",
-    "pick",
     "require_rendering",
     "unscorable",
 ]
@@ -126,9 +128,40 @@ def cached_encoder(encode: Callable[[Any], Any], data: Any, device: torch.device
     return CachedEncoder(encode, data, encode_batch=64 if device.type == "cpu" else 1024, **options)
 
 
-def pick(examples: int, batches: float, wanted: int, generator: torch.Generator) -> Tensor:
-    """The examples of one batch to take at random, so that all batches together give those wanted where they can."""
-    return torch.randperm(examples, generator=generator)[: math.ceil(wanted / min(batches, wanted))]
+class HeldOutPoints:
+    """Codes and factors of examples taken at random from held-out batches, in the order in which they were taken.
+
+    Arguments:
+        encode: The map from observations to codes (B, d).
+        wanted: How many to take of all batches together, where they have so many.
+        batches: The number of batches.
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], wanted: int, batches: float):
+        self.encode, self.per_batch = encode, math.ceil(wanted / min(batches, wanted))
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []  # codes, factors, and their places in the order
+        self._taken = 0
+
+    def add(self, x: Tensor, factors: Tensor, generator: torch.Generator, part: Share | None = None) -> None:
+        """Take some of the examples x (B, ...) with factors (B, K), which are ``part`` of a batch of all processes."""
+        start, stop, total = Share(0, len(x), len(x)) if part is None else part
+        chosen = torch.randperm(total, generator=generator)[: self.per_batch]
+        own = ((chosen >= start) & (chosen < stop)).nonzero().squeeze(1)
+        index = (chosen[own] - start).to(x.device)
+        # A process that none was taken from encodes one all the same, for the shapes, and drops it.
+        encoded = index if len(index) else torch.zeros(1, dtype=torch.int64, device=x.device)
+        codes, labels = check_points(self.encode(x[encoded]), factors[encoded])
+        self._parts.append((codes[: len(own)], labels[: len(own)], self._taken + own.to(codes.device)))
+        self._taken += len(chosen)
+
+    def points(self, of_all: bool = False) -> tuple[Tensor, Tensor]:
+        """Codes (N, d) and factors (N, K), those of all processes where these call it together and for all."""
+        if not self._parts:
+            raise ZooError("no examples were held out")
+        parts = [torch.cat(part) for part in zip(*self._parts, strict=True)]
+        codes, factors, places = (gather(part) if of_all else part for part in parts)
+        order = places.argsort()
+        return codes[order], factors[order]
 
 
 def evaluate_disentanglement(

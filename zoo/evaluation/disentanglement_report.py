@@ -16,19 +16,18 @@ from zoo.evaluation.disentanglement import (
     ALL_SCORES,
     RENDERED_SCORES,
     DisentanglementResult,
+    HeldOutPoints,
     Representation,
     Sizes,
     cached_encoder,
     can_render,
     encoder_of,
     evaluate_disentanglement,
-    pick,
     require_rendering,
     unscorable,
 )
 from zoo.evaluation.inference import inference
 from zoo.metrics.disentanglement.factor_sampling import seeded
-from zoo.metrics.disentanglement.points import PointsMetric
 from zoo.metrics.disentanglement.scores import NEED_TEST_POINTS, SCORES, select
 from zoo.models.base import GenerativeModule, HasPosterior
 
@@ -210,14 +209,14 @@ def _held_out(
     encode: Callable[[Tensor], Tensor], data: LightningDataModule, wanted: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Codes and factors of so many test examples, from all over the split, or of all."""
-    loader, points = data.test_dataloader(), PointsMetric()
+    loader = data.test_dataloader()
+    held_out = HeldOutPoints(encode, wanted, len(loader))
     with seeded(seed) as generator:
         for batch in loader:
             if batch.factors is None:
                 raise ZooError(f"the test batches of {type(data).__name__} have no factors")
-            index = pick(len(batch.x), len(loader), wanted, generator).to(batch.x.device)
-            points.update(encode(batch.x[index]), batch.factors[index])
-    return points.compute()
+            held_out.add(batch.x, batch.factors, generator)
+    return held_out.points()
 
 
 def _spread(values: list[float]) -> float:

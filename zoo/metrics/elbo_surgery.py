@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from zoo.distributed import share
 from zoo.distributions.posteriors import SampledPosterior
 
 __all__ = ["ELBOSurgery", "log_aggregate"]
@@ -56,8 +56,8 @@ class ELBOSurgery(Metric):
 
     Of more than ``points`` examples every second is used, or every fourth, ..., so that no more than ``points`` are, spread
     evenly over all that were seen. Memory grows with ``points``, time with its square. The draws are the same at each
-    pass, and come from a random stream of their own. Posteriors that are not Gaussian are left out, since a flow's density
-    is known at its own draws only: there are no metrics then.
+    pass, and come from a random stream of their own; of several processes, that of their batches together. Posteriors that
+    are not Gaussian are left out, since a flow's density is known at its own draws only: there are no metrics then.
 
     Arguments:
         points: The largest number of points, of all processes together.
@@ -69,6 +69,10 @@ class ELBOSurgery(Metric):
     is_differentiable = False
     full_state_update = False
 
+    _seen: int
+    _stride: int
+    _numbers: list[int]  # of the examples of this process that are kept
+
     z: list[Tensor]
     mean: list[Tensor]
     scale: list[Tensor]
@@ -79,32 +83,48 @@ class ELBOSurgery(Metric):
         self.points = points
         for name in _STATES:
             self.add_state(name, default=[], dist_reduce_fx="cat")
-        self._seen, self._stride, self._kept = 0, 1, 0
+        self._forget()
 
     @torch.no_grad()
     def update(self, x: Tensor, posterior: Callable[[Tensor], SampledPosterior], prior: Distribution) -> None:
         """Adds those of the examples x (B, ...) that are used; ``posterior`` gives q(z|x) for them."""
-        x, self._seen = x[-self._seen % self._stride :: self._stride], self._seen + len(x)
-        if len(x) == 0 or (gaussian := (q := posterior(x)).gaussian) is None:
-            return
-        mean, scale = gaussian
-        random = torch.Generator(mean.device).manual_seed((_rank() << 32) + self._seen)
-        noise = torch.randn(mean.shape, generator=random, device=mean.device, dtype=mean.dtype)
-        z = mean + ((scale * noise.unsqueeze(1)).sum(-1) if scale.dim() == 3 else scale * noise)
-        kl = q.kl(prior)
-        kl = q.base.log_prob(z) - prior.log_prob(z) if kl is None else kl
-        for name, value in zip(_STATES, (z, mean, scale, kl), strict=True):
-            getattr(self, name).append(value)
-        self._kept += len(x)
-        while self._kept > -(-self.points // _processes()):
-            for name in _STATES:
-                setattr(self, name, [dim_zero_cat(getattr(self, name))[::2]])
-            self._stride, self._kept = 2 * self._stride, (self._kept + 1) // 2
+        start, stop, total = share(len(x))
+        # Examples are numbered over all batches and processes; those are used whose number the stride divides.
+        first, last, end = self._seen + start, self._seen + stop, self._seen + total
+        used, before = self._used(last) - self._used(first), self._used(first) - self._used(self._seen)
+        together = self._used(end) - self._used(self._seen)
+        x, self._seen = x[-first % self._stride :: self._stride], end
+        if used > 0:
+            if (gaussian := (q := posterior(x)).gaussian) is None:
+                return
+            mean, scale = gaussian
+            random = torch.Generator(mean.device).manual_seed(end)
+            shape = (together, mean.shape[1])
+            noise = torch.randn(shape, generator=random, device=mean.device, dtype=mean.dtype)[before : before + used]
+            z = mean + ((scale * noise.unsqueeze(1)).sum(-1) if scale.dim() == 3 else scale * noise)
+            kl = q.kl(prior)
+            kl = q.base.log_prob(z) - prior.log_prob(z) if kl is None else kl
+            for name, value in zip(_STATES, (z, mean, scale, kl), strict=True):
+                getattr(self, name).append(value)
+            self._numbers += range(first + -first % self._stride, last, self._stride)
+        while self._used(end) > self.points:
+            self._stride *= 2
+            kept = [place for place, number in enumerate(self._numbers) if number % self._stride == 0]
+            self._numbers = [self._numbers[place] for place in kept]
+            for name in _STATES if len(self.z) else ():
+                setattr(self, name, [dim_zero_cat(getattr(self, name))[kept]])
 
     def reset(self) -> None:
         """Forget all points."""
         super().reset()
-        self._seen, self._stride, self._kept = 0, 1, 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._seen, self._stride, self._numbers = 0, 1, []
+
+    def _used(self, number: int) -> int:
+        """How many examples below that number are used."""
+        return -(-number // self._stride)
 
     def compute(self) -> dict[str, Tensor]:
         """Both parts; nothing where no posterior was Gaussian."""
@@ -112,18 +132,10 @@ class ELBOSurgery(Metric):
             return {}
         states = (dim_zero_cat(getattr(self, name)) for name in _STATES)
         # Apple's GPUs have no double precision.
-        z, mean, scale, kl = (state.cpu() if state.device.type == "mps" else state for state in states)
+        z, mean, scale, kl = ((state.cpu() if state.device.type == "mps" else state).double() for state in states)
         information = (_gaussians(mean, scale).log_prob(z) - log_aggregate(mean, scale, z)).mean()
         return {"index_code_information": information, "marginal_kl": kl.mean() - information}
 
 
 def _gaussians(mean: Tensor, scale: Tensor) -> Distribution:
     return MultivariateNormal(mean, scale_tril=scale) if scale.dim() == 3 else Independent(Normal(mean, scale), 1)
-
-
-def _processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _rank() -> int:
-    return dist.get_rank() if _processes() > 1 else 0

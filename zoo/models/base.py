@@ -10,9 +10,12 @@ from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
 from sklearn.utils.metaestimators import available_if
 from torch import Tensor
 
+from zoo.distributed import all_sum, common_noise, processes, separate_noise, weighted
 from zoo.distributions.component import Component, Family
 from zoo.errors import ZooError
 from zoo.lightning import attached_trainer, set_hyperparameters, writes_row
+from zoo.metrics.epoch_mean import EpochMean
+from zoo.nets.batch_norm import synchronize_batch_norm
 from zoo.options import plain
 from zoo.resuming import Resumption
 from zoo.spec import Batch, DataSpec
@@ -110,6 +113,8 @@ class GenerativeModule(LightningModule, ABC):
         kept = {name: plain(name, value) for name, value in self.hparams.items()}
         set_hyperparameters(self, {"spec": self.spec.to_dict(), **kept})
         self.latest_metrics: dict[str, Tensor] = {}
+        self._latest_sizes: dict[str, int] = {}  # the examples that each is a mean over; those of a checkpoint are of all
+        self._epoch_means: dict[str, EpochMean] = {}  # no submodules: they move to no other device or precision
         self.training_batches = 0
 
     def build_component(self, kind: str, component: Any, given: tuple, options: Mapping[str, Any] | None) -> Any:
@@ -177,53 +182,94 @@ class GenerativeModule(LightningModule, ABC):
         """What a copy has: not the compiled methods, which compute with the weights of this very model."""
         return {name: value for name, value in super().__getstate__().items() if not isinstance(value, _Compiled)}
 
+    def setup(self, stage: str) -> None:
+        """Let batches be normalized by the examples of all processes; a subclass that overrides this calls it."""
+        if processes() > 1:
+            synchronize_batch_norm(self)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One optimizer step's loss."""
+        """One optimizer step's loss, weighted by this process's share of the batch."""
         loss, terms = self.objective(batch)
         self.log_terms("train", {"loss": loss, **terms}, len(batch.x))
-        return loss
+        return weighted(loss, len(batch.x))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The objective on held-out examples."""
-        loss, terms = self.objective(batch)
+        with common_noise(len(batch.x)):
+            loss, terms = self.objective(batch)
         self.log_terms("val", {"loss": loss, **terms}, len(batch.x))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """The objective on test examples."""
-        loss, terms = self.objective(batch)
+        with common_noise(len(batch.x)):
+            loss, terms = self.objective(batch)
         self.log_terms("test", {"loss": loss, **terms}, len(batch.x))
 
     def log_terms(self, stage: Literal["train", "val", "test"], terms: dict[str, Tensor], batch_size: int) -> None:
-        """Log ``terms`` as ``<stage>/<name>``: per step while training, as means over all examples and processes else.
+        """Log ``terms`` as ``<stage>/<name>``: a training batch's as they are, else means over an epoch's examples.
+
+        Of several processes all examples count, as often as one another (:class:`~zoo.metrics.epoch_mean.EpochMean`).
 
         Lightning's ``log`` costs as much as the training of a small network, and its bars read a number from the device
         at every batch. So a training batch's terms are kept in :attr:`latest_metrics`, and logged where they are written.
+
+        Arguments:
+            stage: The prefix.
+            terms: Means over this process's part of a batch, scalars.
+            batch_size: The number of examples in that part.
         """
         metrics = {f"{stage}/{name}": value.detach() for name, value in terms.items()}
         if stage == "train":
             self.latest_metrics.update(metrics)
-        else:
-            self._log(metrics, on_bar=True, on_epoch=True, sync_dist=True, batch_size=batch_size)
+            self._latest_sizes.update(dict.fromkeys(metrics, batch_size))
+            return
+        for name, value in metrics.items():
+            mean = self._epoch_means.setdefault(name, EpochMean())
+            mean.update(value, batch_size)
+            self.log(name, mean, prog_bar=self._on_bar(name), on_epoch=True, metric_attribute=name)
+
+    def on_fit_start(self) -> None:
+        """Let no two processes draw the same numbers."""
+        separate_noise()
 
     def on_train_epoch_start(self) -> None:
         """Forget the last epoch's metrics."""
         self.latest_metrics.clear()
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an epoch that was interrupted has left."""
+        self._epoch_means.clear()
+
+    def on_test_epoch_start(self) -> None:
+        """The same."""
+        self._epoch_means.clear()
+
     def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
         """Log what is due of the batch."""
         stock = isinstance(self.trainer.progress_bar_callback, TQDMProgressBar | RichProgressBar)
-        self._log(self.due_metrics(), on_bar=stock, on_step=True, on_epoch=False)
+        for name, value in self.due_metrics().items():
+            self.log(name, value, prog_bar=stock and self._on_bar(name), on_step=True, on_epoch=False)
 
     def due_metrics(self) -> dict[str, Tensor]:
         """The latest metrics where loggers write a row, and at the end of an epoch or of training; else none."""
         trainer = self.trainer
         due = writes_row(trainer) or trainer.is_last_batch or trainer.global_step == trainer.max_steps
-        return self.latest_metrics if due else {}
+        return self.latest_of_all() if due else {}
 
-    def _log(self, metrics: dict[str, Tensor], on_bar: bool, **options) -> None:
-        for shown in (True, False):
-            names = [name for name in metrics if (name.partition("/")[2] in self.progress_bar_metrics) == shown]
-            self.log_dict({name: metrics[name] for name in names}, prog_bar=shown and on_bar, **options)
+    def latest_of_all(self) -> dict[str, Tensor]:
+        """The latest metrics, means over the parts of the batch that all processes have; all of them call it together."""
+        if processes() == 1 or not self.latest_metrics:
+            return self.latest_metrics
+        sums = [
+            torch.stack([value.double(), torch.ones_like(value, dtype=torch.float64)]) * self._latest_sizes.get(name, 1)
+            for name, value in self.latest_metrics.items()
+        ]
+        total, count = all_sum(torch.stack(sums, 1))  # (metrics,) each
+        means = zip(self.latest_metrics.items(), total / count, strict=True)
+        return {name: mean.to(value) for (name, value), mean in means}
+
+    def _on_bar(self, name: str) -> bool:
+        return name.partition("/")[2] in self.progress_bar_metrics
 
     def adam(self, parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
         """Adam in its fused form, the fastest on CPU and GPU; not where the Trainer clips gradients.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from zoo.distributed import broadcast, deal, gather, noise_of, share, weighted
 from zoo.distributions.posteriors import SampledPosterior
 from zoo.models.vae import VAE
 from zoo.nets.locatello import LatentDiscriminator
@@ -16,8 +17,11 @@ __all__ = ["FactorVAE", "permute_dims"]
 
 
 def permute_dims(z: Tensor) -> Tensor:
-    """Each code's values shuffled over the batch, by a permutation of its own: (B, d) to draws of prod_l q(z_l)."""
-    return z.gather(0, torch.rand(z.shape, device=z.device).argsort(0))
+    """Each code's values shuffled over the batch, by a permutation of its own: (B, d) to draws of prod_l q(z_l).
+
+    All processes give it the same codes, those of the global batch, and get the same.
+    """
+    return z.gather(0, broadcast(torch.rand(z.shape, device=z.device).argsort(0)))
 
 
 class FactorVAE(VAE):
@@ -26,7 +30,8 @@ class FactorVAE(VAE):
     D(z) is the probability that a discriminator gives to z being a draw of q(z) and not of prod_l q(z_l); where it is
     right, the last term is the total correlation KL(q(z) || prod_l q(z_l)). Every batch is cut into halves, as the paper
     takes two batches: the VAE is trained on the first; then D, to tell the first's codes from those of the second, each
-    permuted over it. Both take one step per batch, and ``global_step`` counts batches. Logged besides:
+    permuted over it. Halves and permutations are those of the global batch, which processes exchange and share out anew.
+    Both take one step per batch, and ``global_step`` counts batches. Logged besides:
     ``total_correlation``, the last term, and ``discriminator_loss``, the mean cross-entropy.
 
     References:
@@ -67,7 +72,8 @@ class FactorVAE(VAE):
         tc = (joint[:, 0] - joint[:, 1]).mean()
         metrics = {"total_correlation": tc}
         if not self.training:
-            metrics["discriminator_loss"] = self.discriminator_loss(z, permute_dims(z))
+            own = share(len(z))
+            metrics["discriminator_loss"] = self.discriminator_loss(z, permute_dims(gather(z))[own.start : own.stop])
         return self.gamma * tc, metrics
 
     def discriminator_loss(self, z: Tensor, shuffled: Tensor) -> Tensor:
@@ -75,24 +81,30 @@ class FactorVAE(VAE):
         return -(self.discriminate(z)[:, 0].mean() + self.discriminate(shuffled)[:, 1].mean()) / 2
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """A step of the VAE on the first half of the batch, then one of the discriminator on both."""
+        """A step of the VAE on the first half of the global batch, then one of the discriminator on both."""
         vae_adam, _ = self.optimizers()
         _, discriminator_adam = self.optimizers(use_pl_optimizer=False)
-        half = (len(batch.x) + 1) // 2
+        x = gather(batch.x)
+        half = (len(x) + 1) // 2
+        part = deal(half)
+        own, examples = slice(part.start, part.stop), part.stop - part.start
         with self.toggled_optimizer(vae_adam):
-            loss, terms = self.objective(Batch(batch.x[:half]))
+            with noise_of(part):
+                loss, terms = self.objective(Batch(x[own]))
             vae_adam.zero_grad()
-            self.manual_backward(loss)
+            self.manual_backward(weighted(loss, examples))
             vae_adam.step()
 
         with torch.no_grad():
             z, _ = self.q(batch.x).rsample_and_log_prob()
-        loss_d = self.discriminator_loss(z[:half], permute_dims(z[-half:]))
+            z = gather(z)
+            joint, shuffled = z[:half][own], permute_dims(z[-half:])[own]
+        loss_d = self.discriminator_loss(joint, shuffled)
         discriminator_adam.zero_grad()
-        self.manual_backward(loss_d)
+        self.manual_backward(weighted(loss_d, examples))
         self.step_uncounted(discriminator_adam)
 
-        self.log_terms("train", {"loss": loss, **terms, "discriminator_loss": loss_d}, half)
+        self.log_terms("train", {"loss": loss, **terms, "discriminator_loss": loss_d}, examples)
         return {"loss": loss.detach()}
 
     def configure_optimizers(self):

@@ -5,10 +5,10 @@ from math import prod
 from typing import ClassVar, Literal
 
 import torch
-import torch.distributed
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from zoo.distributed import Share, broadcast, common_noise, gather, noise_of, rank
 from zoo.distributions.dequantization import (
     DequantizedFlow,
     Dequantizer,
@@ -39,7 +39,7 @@ class FlowPlusPlus(GenerativeModule):
     of u; bits_per_dim of it; log_q = E[log q(u|x)]; held out, inversion_error = max |y - f⁻¹(f(y))| over the first
     examples, y = x + u on the scale of the levels. Of continuous images, which need no u: nll.
 
-    Actnorms start from data: from a batch of rank 0, the same on all processes, before training, or at the first
+    Actnorms start from data: from the first batch, that of all processes together, before training, or at the first
     evaluation of :meth:`objective` in training mode.
 
     References:
@@ -135,28 +135,26 @@ class FlowPlusPlus(GenerativeModule):
         return VariationalDequantizer(flow, self.spec.levels)
 
     def setup(self, stage: str) -> None:
-        """Before training, set what starts from data from rank 0's first batch; the batches of training stay as they are."""
+        """Before training, set what starts from data from the first batch; the batches of training stay as they are."""
+        super().setup(stage)
         if stage != "fit" or self.trainer.datamodule is None or self.density.initialized:
             return
         self.to(self.trainer.strategy.root_device)  # Lightning does it later, but GPUs exchange only what they hold
-        x = None
-        if self.global_rank == 0:
-            with torch.random.fork_rng(self._devices):
-                x = next(iter(self.trainer.datamodule.train_dataloader())).x
+        with torch.random.fork_rng(self._devices):
+            x = next(iter(self.trainer.datamodule.train_dataloader())).x
         self.initialize(x)
 
     @torch.no_grad()
-    def initialize(self, x: Tensor | None) -> None:
-        """Set what starts from data, once, from rank 0's examples (B, C, H, W); all processes call it together."""
+    def initialize(self, x: Tensor) -> None:
+        """Set what starts from data, once, from the examples (B, C, H, W) of all processes, which call it together."""
         if not self.density.initialized:
-            several = torch.distributed.is_available() and torch.distributed.is_initialized()
-            if not several or torch.distributed.get_rank() == 0:
+            x = gather(x.to(self.device))
+            if rank() == 0:
                 with torch.random.fork_rng(self._devices):
                     torch.manual_seed(0)  # so that only weights and examples count, not when this happens
-                    self.density.initialize(x.to(self.device))
-            if several:
-                for tensor in chain(self.density.parameters(), self.density.buffers()):
-                    torch.distributed.broadcast(tensor.data, 0)
+                    self.density.initialize(x)
+            for tensor in chain(self.density.parameters(), self.density.buffers()):
+                tensor.copy_(broadcast(tensor))
         self._ready = True
 
     @property
@@ -190,7 +188,11 @@ class FlowPlusPlus(GenerativeModule):
 
     def _record_inversion(self, stage: str, batch: Batch, batch_idx: int) -> None:
         if batch_idx == 0:
-            error = self.density.inversion_error(batch.x[:_INVERTED])
+            with common_noise(len(batch.x)) as share:
+                part = Share(*(min(_INVERTED, place) for place in share))
+                with noise_of(part):
+                    x = batch.x[: part.stop - part.start]
+                    error = self.density.inversion_error(x) if len(x) else torch.full((), -torch.inf, device=self.device)
             self.log(f"{stage}/inversion_error", error, on_epoch=True, reduce_fx="max", sync_dist=True, batch_size=1)
 
     def configure_optimizers(self):

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 from torch.nn.utils.parametrizations import spectral_norm
 
+from zoo.distributed import rand, randn, weighted
 from zoo.errors import ZooError
 from zoo.models.base import GenerativeModule
 from zoo.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from zoo.nets.mlp import mlp
-from zoo.precision import autocast_off
+from zoo.precision import autocast_off, widen_half
 from zoo.spec import Batch, DataSpec
 
 __all__ = ["GAN", "LOSSES", "gradient_penalty", "jsd_estimate", "r1_penalty", "value_function"]
@@ -64,7 +65,7 @@ LOSSES = {
 def _slopes(discriminator: nn.Module, x: Tensor) -> Tensor:
     """Squared norm of D's gradient at each example, (B,): over all its dimensions, in float32 whatever autocast says."""
     with autocast_off(x.device.type):
-        x = x.detach().float().requires_grad_()
+        x = widen_half(x.detach()).clone().requires_grad_()
         (gradient,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
     return gradient.flatten(1).square().sum(1)
 
@@ -75,7 +76,7 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Te
     References:
         Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville, Improved Training of Wasserstein GANs, 2017, arXiv:1704.00028.
     """
-    mix = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
+    mix = rand(len(real), *[1] * (real.dim() - 1), device=real.device)
     squared = _slopes(discriminator, mix * real + (1 - mix) * fake)
     return ((squared + 1e-12).sqrt() - 1).square().mean()
 
@@ -189,7 +190,7 @@ class GAN(GenerativeModule):
 
     def noise(self, n: int) -> Tensor:
         """z ~ N(0, I), (n, latent_dim)."""
-        return torch.randn(n, self.latent_dim, device=self.device)
+        return randn(n, self.latent_dim, device=self.device)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """What D minimizes, from its logits (B,) on real and generated examples; override for a loss of your own."""
@@ -217,7 +218,7 @@ class GAN(GenerativeModule):
 
     def discriminate(self, x: Tensor) -> Tensor:
         """D's logits (B,) on examples as :meth:`generate` gives them, in float32 whatever autocast says."""
-        return self.discriminator(x).float()
+        return widen_half(self.discriminator(x))
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """D's loss, without penalties, and beside it G's loss and the state of the game."""
@@ -240,7 +241,7 @@ class GAN(GenerativeModule):
         loss_d = self.discriminator_loss(real_logits, fake_logits)
         total = loss_d + self.penalty(x, fake.detach())
         discriminator_adam.zero_grad()
-        self.manual_backward(total)
+        self.manual_backward(weighted(total, len(x)))
         discriminator_adam.step()
         terms = {"discriminator_loss": loss_d, **self.diagnostics(real_logits, fake_logits)}
 
@@ -248,7 +249,7 @@ class GAN(GenerativeModule):
             with self.toggled_optimizer(generator_adam):
                 loss_g = self.generator_loss(self.discriminate(fake))
                 generator_adam.zero_grad()
-                self.manual_backward(loss_g)
+                self.manual_backward(weighted(loss_g, len(x)))
                 self.step_uncounted(generator_adam)
             terms["generator_loss"] = loss_g
             total = total + loss_g

@@ -159,26 +159,38 @@ class VAE(GenerativeModule):
         """A term to be added to the loss, and metrics to be logged; nothing here. Override for a method of your own."""
         return 0.0, {}
 
+    def kl_terms(self, q: SampledPosterior, prior: Distribution, z: Tensor, log_q: Tensor) -> Tensor:
+        """The KL term in nats of each example, (B,); where free bits are asked for, of its groups, (B, groups).
+
+        In closed form where there is one, log q(z|x) - log p(z) at the sample else: an estimate, which may be below 0. The
+        groups, of which Kingma et al. 2016 leave the choice open (arXiv:1606.04934, appendix C.8), are the single latents
+        where posterior and prior are both normals of independent ones. Else KL is no sum over latents, and the whole is
+        one group: the mean over the batch, be it an estimate, is kept from falling below ``free_bits`` in all.
+        """
+        if self.kl.free_bits and (groups := q.kl_of_dimensions(prior)) is not None:
+            return groups
+        kl = q.kl(prior)
+        return log_q - prior.log_prob(z) if kl is None else kl
+
     def terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | float, dict[str, Tensor]]:
-        """log p(x|z) and the KL term, means over the batch at one draw of z each; then what :meth:`penalty` gives."""
+        """log p(x|z), the mean over the batch at one draw of z each; :meth:`kl_terms`; then what :meth:`penalty` gives."""
         q, prior = self.q(batch.x), self.prior()
         z, log_q = q.rsample_and_log_prob()
         log_p = self.likelihood.log_prob(batch.x, self.decoder_output(z)).mean()
-        kl = q.kl(prior)
-        kl = (log_q - prior.log_prob(z) if kl is None else kl).mean()
-        return log_p, kl, *self.penalty(batch, q, z)
+        return log_p, self.kl_terms(q, prior, z, log_q), *self.penalty(batch, q, z)
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """-log p(x|z) plus the weighted KL term plus :meth:`penalty`, means over the batch; held out, the final weight."""
         t = self.count_batch()
-        log_p, kl, penalty, metrics = self.terms(batch)
+        log_p, kl_terms, penalty, metrics = self.terms(batch)
+        kl = (kl_terms.sum(1) if kl_terms.dim() == 2 else kl_terms).mean()
         elbo = log_p - kl
         terms = {"elbo": elbo, "reconstruction": -log_p, "kl": kl, **metrics}
         if self.likelihood.exact and self.spec.levels is not None:
             terms["bits_per_dim"] = bits_per_dim(elbo, self.spec)
         if self.kl.capacity:
             terms["capacity"] = kl.new_full((), self.kl.target(t))
-        return self.kl(kl, t) - log_p + penalty, terms
+        return self.kl(kl_terms, t) - log_p + penalty, terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The objective on held-out examples, and their codes for the surgery of the KL term."""
@@ -189,6 +201,16 @@ class VAE(GenerativeModule):
         """The same on test examples."""
         super().test_step(batch, batch_idx)
         self.elbo_surgery.update(batch.x, self.q, self.prior())
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an epoch that was interrupted has left."""
+        super().on_validation_epoch_start()
+        self.elbo_surgery.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """The same."""
+        super().on_test_epoch_start()
+        self.elbo_surgery.reset()
 
     def on_validation_epoch_end(self) -> None:
         """The two parts of the KL term over the validation split."""

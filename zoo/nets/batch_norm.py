@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.distributed import all_sum, processes
+from zoo.precision import autocast_off
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "synchronize_batch_norm"]
 
@@ -21,7 +22,7 @@ class _Global(nn.modules.batchnorm._BatchNorm):
         if processes() == 1 or not by_batch:
             return super().forward(x)
         self._check_input_dim(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with autocast_off(x.device.type):
             return self._normalize(x.to(torch.promote_types(x.dtype, torch.float32))).to(x.dtype)
 
     def _normalize(self, x: Tensor) -> Tensor:
@@ -48,15 +49,15 @@ class _Global(nn.modules.batchnorm._BatchNorm):
 
 
 class BatchNorm1d(_Global, nn.BatchNorm1d):
-    __doc__ = _Global.__doc__
+    """``nn.BatchNorm1d``, (B, C) or (B, C, L), over the examples of all processes in training."""
 
 
 class BatchNorm2d(_Global, nn.BatchNorm2d):
-    __doc__ = _Global.__doc__
+    """``nn.BatchNorm2d``, (B, C, H, W), over the examples of all processes in training."""
 
 
 class BatchNorm3d(_Global, nn.BatchNorm3d):
-    __doc__ = _Global.__doc__
+    """``nn.BatchNorm3d``, (B, C, D, H, W), over the examples of all processes in training."""
 
 
 _OURS: dict[type[nn.Module], type[nn.Module]] = {

@@ -13,6 +13,7 @@ from types import ModuleType
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
+from zoo.nets.batch_norm import synchronize_batch_norm
 
 __all__ = ["BoltsDecoder", "BoltsEncoder"]
 
@@ -49,7 +50,7 @@ def _built(name: str, *args: int) -> nn.Module:
     build = getattr(_components(), name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # bolts calls each of its parts "under review"
-        return build(*args, first_conv=False, maxpool1=False)
+        return synchronize_batch_norm(build(*args, first_conv=False, maxpool1=False))
 
 
 class BoltsEncoder(nn.Module):

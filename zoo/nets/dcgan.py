@@ -5,6 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from zoo.nets.batch_norm import BatchNorm2d
+
 __all__ = ["DCGANDiscriminator", "DCGANGenerator"]
 
 
@@ -25,8 +27,8 @@ class DCGANGenerator(nn.Module):
     """Latents (B, latent_dim) to images (B, C, H, W), without a final nonlinearity.
 
     A linear layer to an image of 2 or 3 pixels, then 4x4 transposed convolutions of stride 2, each halving the channels
-    (``8 width`` at most), with batch normalization and ReLU between; what exceeds H x W is cut off. The paper's begins with
-    4 x 4 pixels: the stage more is what 8 x 8 images need.
+    (``8 width`` at most), with batch normalization, by the global batch, and ReLU between; what exceeds H x W is cut off.
+    The paper's begins with 4 x 4 pixels: the stage more is what 8 x 8 images need.
 
     Arguments:
         latent_dim: Size of the latent.
@@ -46,9 +48,9 @@ class DCGANGenerator(nn.Module):
         scale = 2 ** len(channels)
         self.first = (channels[0], math.ceil(height / scale), math.ceil(breadth / scale))
         self.project = nn.Linear(latent_dim, math.prod(self.first), bias=False)
-        layers: list[nn.Module] = [nn.BatchNorm2d(channels[0]), nn.ReLU()]
+        layers: list[nn.Module] = [BatchNorm2d(channels[0]), nn.ReLU()]
         for before, after in pairwise(channels):
-            layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), BatchNorm2d(after), nn.ReLU()]
         layers.append(nn.ConvTranspose2d(width, shape[0], 4, 2, 1))
         self.layers = nn.Sequential(*layers)
         self.apply(_initialize)

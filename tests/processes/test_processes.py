@@ -1,0 +1,65 @@
+"""Several processes compute and report what one would: every registered model, without a line of its own."""
+
+from pathlib import Path
+
+import pytest
+from launch import run
+
+TASKS = Path(__file__).with_name("tasks.py")
+
+
+def assert_same_metrics(one: dict[str, float], other: dict[str, float], relative: float, absolute: float = 0.0) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert other[name] == pytest.approx(value, rel=relative, abs=absolute), name
+
+
+def test_a_step_and_a_validation_are_those_of_one_process(tmp_path):
+    """In double precision, of a batch of 12 in shares of 7 and 5; of a split of 23 in global batches of 6.
+
+    And what is logged of constants, and of the mean of 0 to 4 and 0 to 6, on 2 and 4 processes.
+    """
+    found = run(TASKS, "sample", tmp_path, 1, 2, 4)
+    for rank in found[2]:
+        for name, (difference, _, weight) in rank["gradients"].items():
+            assert difference < 1e-10, (name, weight)
+        for name, metrics in rank["metrics"].items():
+            assert_same_metrics(found[1][0]["metrics"][name], metrics, 1e-9, 1e-12)
+    for rank in (*found[1], *found[2], *found[4]):
+        for examples, logged in rank["constants"].items():
+            mean = (examples - 1) / 2
+            held_out = {"loss": 0.0, "one": 1.0, "capacity": 25.0, "mean": mean}
+            for stage, prefix in (("validate", "val"), ("test", "test")):
+                assert logged[stage] == pytest.approx({f"{prefix}/{name}": value for name, value in held_out.items()})
+            validation = {f"val/{name}": value for name, value in held_out.items()}
+            assert logged["first"] == pytest.approx(validation)
+            assert logged["best"] == {"score": mean}
+            assert {name: logged["fit"][name] for name in validation} == pytest.approx(validation)
+            assert (logged["fit"]["train/one"], logged["fit"]["train/capacity"]) == (1, 25)
+            assert list(logged["states"]) == ["weight"]
+
+
+@pytest.mark.slow
+def test_gradients_are_those_of_one_process(tmp_path):
+    """With 2 and 3 processes, equal shares, unequal ones, and one or two examples each.
+
+    In single precision as a part of the largest gradient: rounding alone moves small sums of large terms by more than
+    1e-5 of their own size, in one process too.
+    """
+    found = run(TASKS, "gradients", tmp_path, 1, 2, 3)
+    assert len(found[2][0]) >= 60
+    for count in (2, 3):
+        for rank in found[count]:
+            for key, (own, of_all, weight) in rank.items():
+                assert (own < 1e-10) if key.endswith("64") else (of_all < 1e-5), (count, key, own, of_all, weight)
+
+
+@pytest.mark.slow
+def test_metrics_are_those_of_one_process(tmp_path):
+    """Of validation and test, over splits that neither the batch nor the processes divide."""
+    found = run(TASKS, "metrics", tmp_path, 1, 2, 3)
+    for count in (2, 3):
+        for rank in found[count]:
+            for key, value in rank.items():
+                # Differences of large sums, as total correlations are, are no better than single precision's last digit.
+                assert_same_metrics(found[1][0][key], value, *((1e-9, 1e-12) if key[2].endswith("64") else (1e-6, 1e-5)))
