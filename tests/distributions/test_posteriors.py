@@ -124,6 +124,14 @@ def test_a_base_that_is_no_gaussian():
     assert ((found - expected).abs() < 5 * deviation / 20_000**0.5).all()
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_autocast_changes_nothing(full):
+    q = SampledPosterior(gaussian(full=full), Exp())
+    plain = q.mean()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(q.mean(), plain)
+
+
 def test_a_mean_needs_two_draws():
     with pytest.raises(ZooError, match="samples 1: 2 or more"):
         SampledPosterior(gaussian(), Exp()).mean(1)

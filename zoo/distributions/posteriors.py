@@ -105,7 +105,8 @@ class SampledPosterior:
         mean, scale = gaussian
         noise = torch.randn(pairs, 1, mean.shape[-1], generator=torch.Generator().manual_seed(seed)).to(mean)
         for chunk in noise.split(per_call):
-            step = (scale @ chunk.unsqueeze(-1)).squeeze(-1) if scale.dim() == 3 else scale * chunk  # (k, B, d)
+            # not as a product of matrices, which autocast would narrow
+            step = (scale * chunk.unsqueeze(-2)).sum(-1) if scale.dim() == 3 else scale * chunk  # (k, B, d)
             yield torch.cat([mean + step, mean - step])
 
     @property
