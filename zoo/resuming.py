@@ -52,10 +52,11 @@ class Resumption(Callback):
 
     @classmethod
     def attach(cls, trainer: Trainer) -> None:
-        """Add one to a Trainer that has none."""
+        """Add one to a Trainer that has none, and those of its loggers that keep something in checkpoints."""
         callbacks = cast(Any, trainer).callbacks  # public, and not declared
         if not any(isinstance(callback, cls) for callback in callbacks):
             callbacks.append(cls())
+        callbacks += [logger for logger in trainer.loggers if isinstance(logger, Callback) and logger not in callbacks]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the random state: a validation that a checkpoint is written in is done again."""

@@ -3,6 +3,7 @@
 import csv
 import netrc
 import os
+import re
 import sys
 import time
 import uuid
@@ -10,24 +11,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
 
+from zoo.errors import ZooError
 from zoo.files import write_atomically
 
-__all__ = ["MetricsCSV", "wandb_logger", "wandb_mode"]
+__all__ = ["BatchSteps", "MetricsCSV", "wandb_logger", "wandb_mode"]
 
 _MODES: dict[str, Literal["offline", "online", "shared"]] = {"offline": "offline", "online": "online", "shared": "shared"}
 
 
-class MetricsCSV(Logger):
+class MetricsCSV(Logger, Callback):
     """``metrics.csv``: a row per step at which anything was logged, a column per metric, empty where it was not logged.
 
-    A resumed run keeps the rows up to its checkpoint and goes on below them.
+    The rows that belong to a checkpoint are on the disk before it is; a run that goes on from it has those rows, and goes on
+    below them. As a logger of a model of the zoo it is called at checkpoints by itself; for another model, give it to the
+    Trainer as a callback too.
 
     Arguments:
         folder: Where the file is.
-        interval: Seconds between two writings of the file.
+        interval: Seconds between two writings of the file, checkpoints aside.
+
+    Raises:
+        ZooError: for a file that is there and can't be read.
     """
 
     name, version = "csv", ""
@@ -36,15 +45,8 @@ class MetricsCSV(Logger):
         super().__init__()
         self.path, self.interval = Path(folder) / "metrics.csv", interval
         self._rows: dict[int, dict[str, Any]] = {}
-        self._earlier = self._read()
+        self._earlier = _read(self.path) if self.path.exists() else {}
         self._written = 0.0
-
-    def _read(self) -> dict[int, dict[str, Any]]:
-        if not self.path.exists():
-            return {}
-        with self.path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        return {int(row["step"]): {k: v for k, v in row.items() if v and k != "step"} for row in rows}
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
@@ -58,9 +60,26 @@ class MetricsCSV(Logger):
             self._rows = {at: row for at, row in self._earlier.items() if at < step}
             self._earlier = {}
         row = self._rows.setdefault(step, {})
-        row.update(metrics)
+        row.update({name: value.item() if hasattr(value, "item") else value for name, value in metrics.items()})
         if "epoch" in row:
             row["epoch"] = int(row["epoch"])
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Write the file, and keep its last row in the checkpoint."""
+        if trainer.is_global_zero:
+            self._write()
+            last = max(self._rows, default=-1)
+            checkpoint["zoo_last_row"] = {"step": last, "metrics": dict(self._rows.get(last, {}))}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up the rows that belong to a checkpoint that training goes on from."""
+        last = checkpoint.get("zoo_last_row")
+        if last is None or trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._rows = {at: row for at, row in {**self._earlier, **self._rows}.items() if at < last["step"]}
+        if last["step"] >= 0:
+            self._rows[last["step"]] = dict(last["metrics"])
+        self._earlier = {}
 
     @rank_zero_only
     def save(self) -> None:
@@ -82,6 +101,48 @@ class MetricsCSV(Logger):
             writer.writeheader()
             writer.writerows({"step": step, **row} for step, row in sorted(self._rows.items()))
         self._written = time.monotonic()
+
+
+def _read(path: Path) -> dict[int, dict[str, Any]]:
+    """The rows of a metrics.csv by their steps, with the values as they are written; ZooError where it is none."""
+    advice = "Mend it, or move it away: a run that goes on writes its rows anew."
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames or ["step"], list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ZooError(f"{path} can't be read as a table: {error}.\n{advice}") from error
+    if "step" not in columns:
+        raise ZooError(f"{path} has no column 'step', but {', '.join(columns[:5])}.\n{advice}")
+    known: dict[int, dict[str, Any]] = {}
+    for number, row in enumerate(rows, 1):
+        if not re.fullmatch(r"\d{1,18}", row["step"] or "", re.ASCII) or None in row:
+            what = "more values than columns" if None in row else f"the step {row['step']!r}"
+            raise ZooError(f"{path}: row {number} has {what}; a step is a number, with a value a column.\n{advice}")
+        known[int(row["step"])] = {name: value for name, value in row.items() if value and name != "step"}
+    return known
+
+
+class BatchSteps(WandbLogger):
+    """W&B's logger with rows that are numbered by batches, so that the parts of a run that was resumed are one history.
+
+    W&B counts the rows that a process logs. A run that goes on without a connection would count from 0 again, and where both
+    parts are uploaded, one would stand in the place of the other. Here the number of a row is that of its batch times 1,000,
+    and the next free one for what is logged at the same batch. ``trainer/global_step``, the axis of the curves, is what it
+    is with Lightning's logger.
+    """
+
+    _row = -1
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log metrics at the batch with the number ``step``, or pictures after ``step`` batches."""
+        if step is None:
+            super().log_metrics(metrics)
+            return
+        batch = step if all(isinstance(value, int | float) for value in metrics.values()) else step - 1
+        self._row = max(self._row + 1, 1000 * batch)
+        self.experiment.log({**metrics, "trainer/global_step": step}, step=self._row)
 
 
 def wandb_mode(asked: str) -> str:
@@ -143,7 +204,9 @@ def wandb_logger(
             mode=_MODES[mode],
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
-        logger = WandbLogger(save_dir=str(folder), experiment=run)
+        logger = BatchSteps(save_dir=str(folder), experiment=run)
+        run.define_metric("trainer/global_step")
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         for metric, best in summaries.items():
             logger.experiment.define_metric(metric, summary=best)
         return logger

@@ -4,7 +4,6 @@ import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from zoo.runs.checkpoints import AtomicCheckpointIO, require_same_model
 from zoo.runs.config import describe
 from zoo.runs.folder import new_run, run_of
 from zoo.runs.loggers import MetricsCSV, wandb_logger, wandb_mode
+from zoo.runs.run_checkpoint import RunCheckpoint
 
 __all__ = ["Run", "fit"]
 
@@ -189,10 +189,9 @@ def _own_callbacks(model: GenerativeModule, folder: Path | None, options: Mappin
         own.append(MetricsProgressBar())
     if options.get("enable_checkpointing") is not False and not any(isinstance(each, ModelCheckpoint) for each in given):
         where = folder / "checkpoints" if folder else None
-        checkpoint = partial(ModelCheckpoint, where, enable_version_counter=False, auto_insert_metric_name=False)
-        own.append(checkpoint(filename="last", save_on_train_epoch_end=True))
         if model.monitor:
-            own.append(checkpoint(filename="best", monitor=model.monitor, mode=model.monitor_mode))
+            own.append(RunCheckpoint(where, "best", model.monitor, model.monitor_mode))
+        own.append(RunCheckpoint(where, "last"))
     return own
 
 
@@ -248,4 +247,6 @@ def _train(run: Run, resume: str | Path | None) -> None:
                 if isinstance(logger, WandbLogger):
                     logger.experiment.finish()
             print(f"pictures: {folder}/pictures\nmetrics:  {folder}/metrics.csv")
+            if len(parts := list((folder or Path()).glob("wandb/offline-run-*"))) > 1:
+                print(f"W&B:      {len(parts)} parts of one run; to upload: wandb sync {folder}/wandb/offline-run-*")
             print(f"run: {folder}", flush=True)
