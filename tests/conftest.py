@@ -4,8 +4,6 @@ import contextlib
 import io
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,21 +11,6 @@ import torch
 
 os.environ["WANDB_MODE"] = "disabled"  # tests that want W&B say so
 REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def run_two_processes(script: str, folder: Path) -> None:
-    """Run ``tests/<script>``, which writes into ``folder``, on two processes of one thread each; both must succeed."""
-    path = REPOSITORY / "tests" / script
-    places = (REPOSITORY, REPOSITORY / "tests", path.parent)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(path), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, places))},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_two_processes
+from launch import run
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import LambdaCallback
 
@@ -206,9 +206,9 @@ def test_bf16(name, spec, tmp_path):
 
 def test_two_processes_agree(tmp_path):
     """All models in one pair of processes: other examples on each, the same weights on both after every step."""
-    run_two_processes("models/two_processes.py", tmp_path)
+    found = run(Path(__file__).with_name("two_processes.py"), "train", tmp_path, 2)[2]
     for name in registry.MODELS:
-        first, second = (torch.load(tmp_path / f"{name}-{rank}.pt") for rank in (0, 1))
+        first, second = (rank[name] for rank in found)
         assert first["examples"].isdisjoint(second["examples"])
         assert len(first["examples"] | second["examples"]) == 2 * 2 * 8
         torch.testing.assert_close(first["weights"], second["weights"], rtol=0, atol=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import run_two_processes
+from launch import run
 from pytorch_lightning import Trainer
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
@@ -345,8 +345,7 @@ def test_a_preset_cut_short_has_metrics_and_pictures(cli, data):
 def processes(tmp_path_factory) -> list[dict]:
     """What tests/two_processes_disentangling.py found on each of two processes."""
     folder = tmp_path_factory.mktemp("processes")
-    run_two_processes("models/two_processes_disentangling.py", folder)
-    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+    return run(Path(__file__).with_name("two_processes_disentangling.py"), "gradients", folder, 2)[2]
 
 
 @pytest.mark.usefixtures("double")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY, run_two_processes
+from conftest import REPOSITORY
+from launch import run
 from pytorch_lightning import Callback, Trainer, seed_everything
 from torch.nn.functional import logsigmoid
 from torch.utils.data import DataLoader
@@ -244,14 +245,14 @@ def test_a_plain_loader_will_do(data, tmp_path):
 @pytest.mark.slow
 def test_two_processes_start_from_the_same_data(tmp_path, data):
     """Those of both, as one process would: from a datamodule before training, from a loader at the first batch."""
-    run_two_processes("models/two_processes_initialization.py", tmp_path)
+    found = run(Path(__file__).with_name("two_processes_initialization.py"), "start", tmp_path, 2)[2]
     for way in ("datamodule", "loader"):
-        first, second = (torch.load(tmp_path / f"{way}-{rank}.pt") for rank in (0, 1))
+        first, second = (rank[way] for rank in found)
         torch.testing.assert_close(first, second, rtol=0, atol=0)
         assert all(flag for name, flag in first.items() if name.endswith("initialized"))
     alone = build(data)
     alone.initialize(next(iter(TrainLoader(data.splits["train"], 64))).x)
-    torch.testing.assert_close(alone.state_dict(), torch.load(tmp_path / "datamodule-0.pt"), rtol=0, atol=0)
+    torch.testing.assert_close(alone.state_dict(), found[0]["datamodule"], rtol=0, atol=0)
 
 
 def test_the_average_holds_flow_and_dequantizer(data, tmp_path):

@@ -1,9 +1,8 @@
-"""Trains every registered model for two steps on two CPU processes and stores what each process has; run by a test."""
+"""Trains every registered model for two steps on two CPU processes: what each process has; run by a test."""
 
-import sys
 from pathlib import Path
 
-import torch
+from launch import main
 from pytorch_lightning import Callback, Trainer, seed_everything
 from test_contract import SMALL, SPECS, Made
 
@@ -32,8 +31,9 @@ def build(name: str):
     raise SystemExit(f"{name} takes none of the specs")
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+def train(folder: Path) -> dict[str, dict]:
+    """By model: the weights, those at the start, and the examples that this process was given."""
+    found = {}
     for name in registry.MODELS:
         model, examples = build(name), Examples()
         start = {key: weight.clone() for key, weight in model.state_dict().items()}
@@ -50,5 +50,9 @@ if __name__ == "__main__":
             default_root_dir=folder,
         )
         trainer.fit(model, Made(model.spec))
-        found = {"weights": model.state_dict(), "start": start, "examples": examples.seen}
-        torch.save(found, folder / f"{name}-{trainer.global_rank}.pt")
+        found[name] = {"weights": model.state_dict(), "start": start, "examples": examples.seen}
+    return found
+
+
+if __name__ == "__main__":
+    main(train)

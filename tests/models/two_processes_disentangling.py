@@ -1,10 +1,10 @@
 """Losses and gradients of the disentanglement objectives on two CPU processes with half of a batch each; run by a test."""
 
-import sys
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from launch import main
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -61,18 +61,16 @@ def examples() -> Tensor:
     return x
 
 
-if __name__ == "__main__":
+def gradients(folder: Path) -> dict:
+    """By case: the loss and the gradients. And what is gathered of rows, and the parts of the KL term."""
     torch.set_default_dtype(torch.float64)
-    dist.init_process_group("gloo")
-    rank, folder = dist.get_rank(), Path(sys.argv[1])
-    found = {}
+    rank, found = dist.get_rank(), {}
     x = examples().tensor_split(2)[rank]
     for name in CASES:
         wrapped = DistributedDataParallel(Loss(name))
         loss = wrapped(x)
         loss.backward()
-        gradients = {key: weight.grad for key, weight in wrapped.module.named_parameters()}
-        found[name] = (loss.detach(), gradients)
+        found[name] = (loss.detach(), {key: weight.grad for key, weight in wrapped.module.named_parameters()})
 
     rows = examples()[: 5 if rank == 0 else 3].clone().requires_grad_()  # as many as each process happens to have
     together = gather(rows)
@@ -82,4 +80,8 @@ if __name__ == "__main__":
     surgery, model = ELBOSurgery(), Loss("beta-TC").model
     surgery.update(examples()[: 7 if rank == 0 else 5], model.q, model.prior())
     found["surgery"] = surgery.compute()
-    torch.save(found, folder / f"{rank}.pt")
+    return found
+
+
+if __name__ == "__main__":
+    main(gradients)

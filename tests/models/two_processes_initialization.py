@@ -1,9 +1,9 @@
-"""Starts a Flow++ from data on two CPU processes and stores what each has after a step of length 0; run by a test."""
+"""Starts a Flow++ from data on two CPU processes: what each has after a step of length 0; run by a test."""
 
-import sys
 from pathlib import Path
 
 import torch
+from launch import main
 from pytorch_lightning import Trainer, seed_everything
 from torch.utils.data import DataLoader
 
@@ -20,8 +20,9 @@ def build(data: Digits) -> FlowPlusPlus:
     return FlowPlusPlus(data.spec, **SMALL, lr=0.0)
 
 
-if __name__ == "__main__":
-    folder, data = Path(sys.argv[1]), Digits(batch_size=32, seed=0)
+def start(folder: Path) -> dict[str, dict]:
+    """The state, from a datamodule and from a loader."""
+    data, found = Digits(batch_size=32, seed=0), {}
     data.setup()
     for way in ("datamodule", "loader"):
         model = build(data)
@@ -38,4 +39,9 @@ if __name__ == "__main__":
         )
         loader = DataLoader(data.splits["train"].x[:64], 32, collate_fn=lambda images: Batch(torch.stack(images)))
         trainer.fit(model, data if way == "datamodule" else loader)
-        torch.save(model.state_dict(), folder / f"{way}-{trainer.global_rank}.pt")
+        found[way] = model.state_dict()
+    return found
+
+
+if __name__ == "__main__":
+    main(start)
