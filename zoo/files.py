@@ -1,19 +1,25 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and settings and results that are read within bounds."""
 
 import contextlib
 import glob
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from zoo.errors import ZooError
 
 if os.name == "posix":  # on Windows a file that is open can't be removed, so there is nothing to lock
     import fcntl
 
-__all__ = ["WriteError", "write_atomically"]
+__all__ = ["WriteError", "read_json", "read_yaml", "write_atomically"]
+
+_LARGEST_YAML, _LARGEST_JSON = 2**17, 2**24  # bytes; YAML takes seconds for a hundred thousand
+_MOST = 100_000  # nodes of a YAML file, those that aliases repeat counted each time
 
 
 class WriteError(ZooError, OSError):
@@ -123,3 +129,77 @@ def _cause(error: BaseException, target: Path) -> OSError | None:
     place = Path(os.fsdecode(seen.filename)) if isinstance(seen.filename, str | bytes) else None
     ours = place in target.parents or (place is not None and place.name.startswith(f".{target.name}."))
     return seen if ours else None  # another file that could not be read while this one was written
+
+
+def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """The settings in a YAML file, which are plain data: no tag in it makes an object.
+
+    Raises:
+        ZooError: where it can't be read, is no YAML, holds anything but settings, or is far larger than settings are, as
+            files are in which aliases repeat one another.
+    """
+    text = _text(path, _LARGEST_YAML)
+    try:
+        _require_few_nodes(text)
+        loaded = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, AttributeError, KeyError) as error:
+        # Tags in wrong places raise almost anything.
+        raise ZooError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(loaded, dict | None) or not all(isinstance(key, str) for key in loaded or ()):
+        raise ZooError(f"{path} holds a {type(loaded).__name__}: settings, as --print_config shows them, are needed")
+    return loaded or {}
+
+
+def _require_few_nodes(text: str) -> None:
+    """ValueError where a YAML document is far larger than it looks, or deeper than anyone writes."""
+    sizes: dict[str, int] = {}  # of what has an anchor
+    open_: list[tuple[str | None, int]] = [(None, 0)]  # containers: anchor, nodes so far
+    for event in yaml.parse(text, yaml.SafeLoader):
+        size = 1
+        if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            open_.append((event.anchor, 1))
+            if len(open_) > 100:
+                raise ValueError("it is too deep")
+            continue
+        if isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            anchor, size = open_.pop()
+            if anchor is not None:
+                sizes[anchor] = size
+        elif isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor, _MOST)  # one that is not closed contains itself
+        elif not isinstance(event, yaml.ScalarEvent):
+            continue
+        elif event.anchor is not None:
+            sizes[event.anchor] = 1
+        anchor, total = open_[-1]
+        open_[-1] = (anchor, total + size)
+        if total + size > _MOST:
+            raise ValueError("it is too large")
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any]:
+    """The results in a JSON file.
+
+    Raises:
+        ZooError: where it can't be read, is no JSON, or holds anything but names and values.
+    """
+    try:
+        loaded = json.loads(_text(path, _LARGEST_JSON))
+    except (ValueError, RecursionError) as error:
+        raise ZooError(f"{path} is not JSON: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(loaded, dict):
+        raise ZooError(f"{path} holds a {type(loaded).__name__}, and not results by their names")
+    return loaded
+
+
+def _text(path: str | os.PathLike, most: int) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise ZooError(f"{path} has more than {most:,} bytes, far more than settings or results take.")
+        return content.decode()
+    except OSError as error:
+        raise ZooError(f"{path} can't be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ZooError(f"{path} is no text: {error}.") from error

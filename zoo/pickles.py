@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-__all__ = ["Global", "read_pickle"]
+__all__ = ["ForeignCallError", "Global", "read_pickle"]
 
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -14,6 +14,18 @@ _PAYLOADS = ("BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "MARK": lambda: _MARK}
 _DEEPEST = 60  # containers within containers
 _MOST = 1_000_000  # opcodes: what a checkpoint of ten thousand tensors has, and done in seconds
+
+
+class ForeignCallError(ValueError):
+    """A pickle wants to call a class or function that it was not given.
+
+    Attributes:
+        name: Which one, ``module.name``.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(f"it wants to call {name}")
+        self.name = name
 
 
 class Global(NamedTuple):
@@ -39,7 +51,8 @@ def read_pickle(
         storage: Called with each persistent id; without it there may be none.
 
     Raises:
-        ValueError: for anything else.
+        ForeignCallError: where it wants to call anything else.
+        ValueError: for whatever else data do not need, or is damaged.
 
     Example:
         >>> import pickle
@@ -47,7 +60,7 @@ def read_pickle(
         {'a': [1, 2.5, (None, True)]}
         >>> read_pickle(pickle.dumps(print), {})
         Traceback (most recent call last):
-        ValueError: it wants to call builtins.print
+        zoo.pickles.ForeignCallError: it wants to call builtins.print
     """
     machine = _Machine(calls, storage)
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
@@ -128,7 +141,7 @@ class _Machine:
         else:
             path = argument.replace(" ", ".", 1)
         if path not in self.calls:
-            raise ValueError(f"it wants to call {path[:200]}")
+            raise ForeignCallError(path[:200])
         self.stack.append(Global(path))
 
     def _set(self, items: list) -> None:

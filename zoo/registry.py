@@ -1,14 +1,29 @@
 """The names people type, and the classes they stand for. Listing them imports nothing."""
 
+import contextlib
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
 from zoo.errors import ZooError
 
-__all__ = ["DATA", "MODELS", "Entry", "find_class", "import_class", "name_of", "preset", "suggestion"]
+__all__ = [
+    "DATA",
+    "MODELS",
+    "Entry",
+    "find_class",
+    "import_class",
+    "is_class_path",
+    "name_of",
+    "preset",
+    "suggestion",
+    "trusting",
+]
 
 
 class Entry(NamedTuple):
@@ -49,21 +64,74 @@ DATA = {
 }
 
 
+_OURS = ("zoo", "datamodules", "callbacks")
+_trusted: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=None)  # None: whatever is named
+
+
+def is_class_path(path: str) -> bool:
+    """Whether a string has the form ``module.Class``."""
+    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", path) is not None
+
+
+@contextlib.contextmanager
+def trusting(modules: Iterable[str]) -> Iterator[None]:
+    """Within it, classes are found in the zoo's packages, in these modules and packages, and in what is imported already.
+
+    To import a module is to run it. What a person types or writes into a configuration may name any; what a checkpoint
+    says, which comes from anywhere, may not.
+
+    Arguments:
+        modules: Names of modules and packages, ``my_file``.
+    """
+    before = _trusted.set((*_OURS, *modules))
+    try:
+        yield
+    finally:
+        _trusted.reset(before)
+
+
 def find_class(path: str) -> type:
-    """The class that a dotted path names; ImportError or AttributeError where there is none."""
+    """The class that a dotted path names.
+
+    Raises:
+        ZooError: within :func:`trusting`, where it is in a module that is not trusted; nothing was imported then.
+        ImportError: where there is no such module, or none that can be imported.
+        AttributeError: where the module has no such class.
+    """
     module, _, name = path.rpartition(".")
+    if (trusted := _trusted.get()) is not None:
+        if not is_class_path(path):
+            raise ZooError(f"{path[:200]!r} is no name of a class")
+        if not any(module == each or module.startswith(f"{each}.") for each in trusted):
+            # A module that is imported already may find what it lacks by importing more, so only what it has counts.
+            found = getattr(sys.modules.get(module), "__dict__", {}).get(name)
+            if not isinstance(found, type):
+                root = module.partition(".")[0]
+                raise ZooError(
+                    f"{path} is not part of the zoo, and nothing of it was imported. If you trust it, add --trust {root}; "
+                    f"in Python, zoo.load(..., trust=({root!r},))."
+                )
+            return found
     return getattr(importlib.import_module(module), name)
 
 
-def import_class(path: str) -> type:
-    """The class at a dotted path, the current folder included; ZooError where there is none, or one that can't be made."""
+def import_class(path: str, base: type = object) -> type:
+    """The class at a dotted path, the current folder included.
+
+    Raises:
+        ZooError: where there is none, or one that doesn't derive from ``base``, or one that can't be made.
+    """
     try:
-        cls = find_class(path)
-    except (ImportError, AttributeError) as error:
+        found = find_class(path)
+    except ZooError:
+        raise
+    except (ImportError, AttributeError, ValueError) as error:
         raise ZooError(f"can't import {path}: {error}.\nGive module.Class, importable from {Path.cwd()}.") from error
-    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise ZooError(f"{path} is no {base.__name__}: give a class that derives from it.")
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
         raise ZooError(f"{path} is abstract: it must define {', '.join(missing)}.")
-    return cls
+    return found
 
 
 def name_of(cls: type, entries: Mapping[str, Entry]) -> str:

@@ -1,35 +1,44 @@
 """`python -m zoo.evaluate`: a checkpoint, the data of its run, and what is measured of them."""
 
+import contextlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pytorch_lightning import LightningDataModule, seed_everything
 
 from zoo import evaluation, registry
 from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
 from zoo.distributed import require_gpus
 from zoo.errors import ZooError
+from zoo.files import read_yaml
 from zoo.lightning import process_rank, quiet_lightning
 from zoo.registry import import_class
-from zoo.runs.checkpoints import load
+from zoo.runs.checkpoints import load, named_in_config
 from zoo.runs.folder import run_of
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    ckpt: str, data: str | None, data_options: list[str], gpus: int, out: Path | None, seed: int, **options: Any
+    ckpt: str,
+    data: str | None,
+    data_options: list[str],
+    gpus: int,
+    out: Path | None,
+    seed: int,
+    trust: Sequence[str] = (),
+    **options: Any,
 ) -> None:
     """Print, store and draw the evaluation of a checkpoint, as the options of the command say."""
     require_gpus(gpus)
     quiet_lightning()
     seed_everything(seed, verbose=False)  # data that are drawn at random take it too
-    model = load(ckpt)
+    model = load(ckpt, trust=trust)
     run = run_of(ckpt)
     found = evaluation.evaluate(
         model,
-        _data(run, data, data_options),
+        _data(run, data, data_options, {*trust, *named_in_config(ckpt)}),
         seed=seed,
         accelerator="gpu" if gpus else "cpu",
         devices=gpus or 1,
@@ -45,17 +54,20 @@ def evaluate(
     print(f"JSON: {found.save(out)}")
 
 
-def _data(run: Path | None, name: str | None, options: list[str]) -> LightningDataModule:
-    """The datamodule of the run's config.yaml, or the named one, with the options typed."""
+def _data(run: Path | None, name: str | None, options: list[str], trust: Iterable[str]) -> LightningDataModule:
+    """The datamodule of the run's config.yaml, from a module that is trusted, or the named one, with the options typed."""
     stored: dict[str, Any] = {}
     if run is not None:
-        stored = yaml.safe_load((run / "config.yaml").read_text()).get("data", {})
+        stored = read_yaml(run / "config.yaml").get("data")
+        if not isinstance(stored, dict) or not isinstance(stored.get("class_path"), str):
+            stored = {}
     if name is not None:
         path = registry.DATA[name].path if name in registry.DATA else name
         stored = stored if stored.get("class_path") == path else {"class_path": path}
     if not stored:
         raise ZooError("no config.yaml beside the checkpoint says what it was trained on: name it with --data NAME.")
-    cls = import_class(stored["class_path"])
+    with contextlib.nullcontext() if name is not None else registry.trusting(trust):
+        cls = import_class(stored["class_path"], LightningDataModule)
     known = [f"--data.{option}" for option in option_names(cls)]
     for option in [typed.partition("=")[0] for typed in options if typed.startswith("--")]:
         if option not in known:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
@@ -14,6 +13,7 @@ from zoo.cli.options import FIT
 from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
 from zoo.distributed import require_gpus
 from zoo.errors import ZooError
+from zoo.files import read_yaml
 from zoo.lightning import option_strings, quiet_lightning
 from zoo.models.base import GenerativeModule
 from zoo.registry import import_class
@@ -31,16 +31,6 @@ def _ancestor(path: str) -> str:
         raise ZooError(f"{path} is not a model of the zoo: derive it from zoo.models.GenerativeModule.")
     names = {registry.find_class(entry.path): name for name, entry in registry.MODELS.items()}
     return next((names[base] for base in cls.__mro__ if base in names), "default")
-
-
-def _read_yaml(path: Path) -> dict:
-    try:
-        loaded = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ZooError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(loaded, dict):
-        raise ZooError(f"{path} holds a {type(loaded).__name__}: settings, as --print_config shows them, are needed")
-    return loaded
 
 
 def _spec_dict(data: LightningDataModule) -> dict:
@@ -102,12 +92,14 @@ class ZooCLI(LightningCLI):
         for argument in arguments:
             key, _, value = argument.partition("=")
             if key == "--config" and Path(value).is_file():
-                for group, section in _read_yaml(Path(value)).items():
-                    if group in ("model", "data") and isinstance(section, dict) and "class_path" in section:
-                        paths[group] = section["class_path"]
+                for group, section in read_yaml(Path(value)).items():
+                    path = section.get("class_path") if isinstance(section, dict) else None
+                    if group in ("model", "data") and isinstance(path, str):
+                        paths[group] = path
             elif key in ("--model", "--data"):
                 paths[key[2:]] = value
-        return {group: import_class(path) for group, path in paths.items()}
+        kinds: dict[str, type] = {"model": GenerativeModule, "data": LightningDataModule}
+        return {group: import_class(path, kinds[group]) for group, path in paths.items()}
 
     def _refuse_unknown(self, parser: LightningArgumentParser, arguments: list[str]) -> None:
         """ZooError for an option that is none, or is only the beginning of one."""

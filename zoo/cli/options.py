@@ -79,6 +79,9 @@ More:  python -m zoo                          lists models and data sets
 )
 
 _CKPT = Argument("ckpt", "a run's checkpoints/last.ckpt or best.ckpt", "FILE", str, required=True)
+_TRUST = Argument(
+    "trust", "a module or package of your own that the checkpoint's classes may come from", "NAME", str, several=True
+)
 _SEED = Argument("seed", "random seed (default 0)", "N", int, 0)
 
 SAMPLE = Arguments(
@@ -96,6 +99,7 @@ SAMPLE = Arguments(
             endings=(".png", ".npz"),
         ),
         _SEED,
+        _TRUST,
         Argument("device", "cpu, cuda, mps (default cpu)", "DEVICE", str, "cpu"),
     ),
     about="Draw samples from a trained model.",
@@ -151,6 +155,7 @@ EVALUATE = Arguments(
         ),
         Argument("gpus", "0 (default): CPU; 1: one GPU", "N", int, 0, least=0),
         _SEED,
+        _TRUST,
         Argument("out", "JSON file (default: evaluation.json in the run folder)", "FILE", Path),
     ),
     about="Test a trained model on the test split of its data.",

@@ -1,18 +1,30 @@
 """Checkpoints: read safely, explained when they are not what they should be, and turned back into models."""
 
-import pickle
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from torch.nn.parameter import UninitializedTensorMixin
 
 from zoo import registry
 from zoo.errors import ZooError
-from zoo.files import write_atomically
+from zoo.files import read_yaml, write_atomically
+from zoo.models.base import GenerativeModule
+from zoo.runs.contents import read
+from zoo.runs.folder import run_of
 from zoo.spec import DataSpec
 
-__all__ = ["AtomicCheckpointIO", "load", "read", "require_same_data", "require_same_model"]
+__all__ = ["AtomicCheckpointIO", "load", "named_in_config", "read", "require_same_data", "require_same_model"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -36,6 +48,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with write_atomically(path, advice=_advice(Path(path))) as file:
             torch.save(checkpoint, file)
 
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The contents of the file at ``path`` by :func:`read`; of an address, as Lightning reads it."""
+        if "://" in str(path):
+            return super().load_checkpoint(path, map_location, weights_only)
+        return read(path)
+
 
 def _advice(path: Path) -> str:
     """What to do where ``path`` can't be written."""
@@ -45,55 +65,128 @@ def _advice(path: Path) -> str:
     return f"When that is mended, go on with --ckpt_path {kept}"
 
 
-def read(path: str | Path) -> dict:
-    """The contents of a checkpoint of this zoo, on the CPU; ZooError where the file is none or is damaged."""
-    path = Path(path)
-    if not path.is_file():
-        raise ZooError(f"no checkpoint {path}. A run keeps them in <run folder>/checkpoints/.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = "is truncated or damaged" if path.read_bytes()[:2] == b"PK" else "is not a checkpoint"
-        raise ZooError(f"{path} {reason} ({path.stat().st_size:,} bytes).") from error
-    if not isinstance(checkpoint, dict) or not {"zoo_class", "state_dict", "hyper_parameters"} <= checkpoint.keys():
-        raise ZooError(f"{path} is a PyTorch file, but not a checkpoint of a zoo model.")
-    return checkpoint
-
-
-def load(path: str | Path, map_location: str | torch.device = "cpu"):
+def load(path: str | Path, map_location: str | torch.device = "cpu", trust: Iterable[str] = ()) -> GenerativeModule:
     """The model of a checkpoint, of the class that was trained, in evaluation mode.
 
     Where the run averaged weights (:class:`callbacks.ExponentialMovingAverage`), the model has the average.
 
+    A checkpoint names the classes of its model and of the model's parts, and importing a class runs its module. So these
+    come from the zoo alone, from what is imported already, from what ``trust`` names, and from what the ``config.yaml`` of
+    the run that the file lies in names, if that is a file of your own; and each must be of the kind that its place asks for.
+
     Arguments:
         path: A file of a run's ``checkpoints`` folder, or one that a Trainer of your own saved.
         map_location: Device of the model.
+        trust: Modules and packages that may be imported for it: ``("my_file",)``.
+
+    Raises:
+        ZooError: where the file is none, or damaged, or of a class that may not be imported or is no model.
     """
     checkpoint = read(path)
-    name = checkpoint["zoo_class"]
+    with registry.trusting({*trust, *named_in_config(path)}), _told(path, checkpoint["zoo_class"]):
+        model = _build(checkpoint)
+        state = {**checkpoint["state_dict"], **checkpoint.get("zoo_average", {}).get("weights", {})}
+        if misfits := _misfits(model, state):
+            raise ZooError(f"its weights don't fit the class as it is here: {misfits[0]} and {len(misfits) - 1} more")
+        model.on_load_checkpoint(checkpoint)
+        model.load_state_dict(state)
+    return model.to(map_location).eval()
+
+
+def named_in_config(path: str | Path) -> set[str]:
+    """The modules of the classes in the ``config.yaml`` of the run that a checkpoint lies in, if that file is one's own."""
+    run = run_of(path)
+    if run is None or (hasattr(os, "getuid") and (run / "config.yaml").stat().st_uid != os.getuid()):
+        return set()
+    found: set[str] = set()
+    sections = [read_yaml(run / "config.yaml").get(group) for group in ("model", "data")]
+    while sections:
+        section = sections.pop()
+        if isinstance(section, dict | list):
+            sections += section.values() if isinstance(section, dict) else section
+        elif isinstance(section, str) and registry.is_class_path(section):
+            found.add(section.rpartition(".")[0])
+    return found
+
+
+@contextlib.contextmanager
+def _told(path: str | Path, name: str) -> Iterator[None]:
+    """What goes wrong in making a model of a checkpoint, in a line that names both."""
     try:
-        cls = registry.find_class(name)
-    except (ImportError, AttributeError) as error:
-        raise ZooError(f"{path} is a model of class {name}, which can't be imported: {error}.") from error
-    model = cls.load_from_checkpoint(path, map_location=map_location, weights_only=True)
-    if "zoo_average" in checkpoint:
-        model.load_state_dict({**checkpoint["state_dict"], **checkpoint["zoo_average"]["weights"]})
-    return model.eval()
+        yield
+    except Exception as error:  # its constructor gets what a file says, and may raise anything
+        why = " ".join((str(error) or type(error).__name__).split())
+        raise ZooError(f"{path} can't be made into a {name}: {why[:400]}") from error
 
 
-def require_same_model(path: str | Path, model) -> None:
+def _build(checkpoint: dict[str, Any]) -> GenerativeModule:
+    """The model that the hyperparameters describe, with new weights."""
+    cls = registry.find_class(checkpoint["zoo_class"])
+    if not isinstance(cls, type) or not issubclass(cls, GenerativeModule):
+        raise ZooError("it is no model of the zoo: those derive from zoo.models.GenerativeModule")
+    given = checkpoint["hyper_parameters"]
+    options = {name: value for name, value in given.items() if not name.startswith("_")}
+    with _no_larger_than(checkpoint["state_dict"]):
+        if "_instantiator" not in given or cls.__module__.startswith("zoo."):
+            return cls(**options)
+        # A class of the user's own, made by the command line, may have arguments that are more than numbers and strings.
+        for section in _sections(options):
+            if "class_path" in section:
+                registry.find_class(section["class_path"])
+        from pytorch_lightning.cli import instantiate_module
+
+        return cast(GenerativeModule, instantiate_module(cls, options))
+
+
+def _sections(options: Any) -> Iterator[dict]:
+    """Every dictionary within."""
+    if isinstance(options, dict):
+        yield options
+    for each in options.values() if isinstance(options, dict) else options if isinstance(options, list | tuple) else ():
+        yield from _sections(each)
+
+
+@contextlib.contextmanager
+def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Stops a constructor that makes far more, or far larger, parameters, buffers and modules than there are weights for."""
+    left = {"parts": 16 * len(state) + 256, "elements": 4 * sum(tensor.numel() for tensor in state.values()) + 2**20}
+
+    def count(module: nn.Module, name: str, part: Tensor | nn.Module | None) -> None:
+        left["parts"] -= part is not None
+        if isinstance(part, Tensor) and not isinstance(part, UninitializedTensorMixin):
+            left["elements"] -= part.numel()
+        if min(left.values()) < 0:
+            raise ZooError("its hyperparameters ask for far more weights than it has")
+
+    hooks = [
+        register_module_parameter_registration_hook(count),
+        register_module_buffer_registration_hook(count),
+        register_module_module_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """The names of the model's weights that are not in ``state``, or with another shape, and of those that only it has."""
+    ours = model.state_dict()
+    absent = [name for name, tensor in ours.items() if name not in state or state[name].shape != tensor.shape]
+    return [*absent, *(name for name in state if name not in ours)]
+
+
+def require_same_model(path: str | Path, model: GenerativeModule) -> None:
     """ZooError unless the checkpoint at ``path`` is of ``model``'s class, for its data, with weights of its shapes."""
     checkpoint = read(path)
     ours, theirs = f"{type(model).__module__}.{type(model).__qualname__}", checkpoint["zoo_class"]
     if ours != theirs:
         raise ZooError(f"{path} is a checkpoint of {theirs}, not of {ours}: leave out --model, or name that one.")
     require_same_data(path, DataSpec.of(checkpoint["hyper_parameters"]["spec"]), model.spec)
-    misfits = [
-        name
-        for name, tensor in model.state_dict().items()
-        if name not in checkpoint["state_dict"] or checkpoint["state_dict"][name].shape != tensor.shape
-    ]
-    if misfits:
+    if missing := [name for name in ("loops", "optimizer_states", "lr_schedulers", "callbacks") if name not in checkpoint]:
+        raise ZooError(f"{path} holds a model alone, without {missing[0]}: no training can go on from it.")
+    if misfits := _misfits(model, checkpoint["state_dict"]):
         raise ZooError(
             f"the weights of {path} don't fit the model: {misfits[0]} and {len(misfits) - 1} more. "
             "Give the --model options of its run, or none."
