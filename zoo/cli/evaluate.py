@@ -27,18 +27,18 @@ def evaluate(
     gpus: int,
     out: Path | None,
     seed: int,
-    trust: Sequence[str] = (),
+    trust: Sequence[str] | None = None,
     **options: Any,
 ) -> None:
     """Print, store and draw the evaluation of a checkpoint, as the options of the command say."""
     require_gpus(gpus)
     quiet_lightning()
     seed_everything(seed, verbose=False)  # data that are drawn at random take it too
-    model = load(ckpt, trust=trust)
+    model = load(ckpt, trust=trust or ())
     run = run_of(ckpt)
     found = evaluation.evaluate(
         model,
-        _data(run, data, data_options, {*trust, *named_in_config(ckpt)}),
+        _data(run, data, data_options, {*(trust or ()), *named_in_config(ckpt)}),
         seed=seed,
         accelerator="gpu" if gpus else "cpu",
         devices=gpus or 1,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from pytorch_lightning.cli import LightningArgumentParser
 
 from zoo import registry
@@ -13,6 +13,9 @@ from zoo.errors import ZooError
 from zoo.lightning import option_strings
 
 __all__ = ["Parser", "option_names", "unknown_option", "unwrapped"]
+
+# Of a configuration, places make what they ask for: an option of any type is data, and programs are no classes to name.
+set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=["subprocess"])
 
 
 class _Refusal(Exception):
