@@ -166,7 +166,7 @@ def _require_few_nodes(text: str) -> None:
             if anchor is not None:
                 sizes[anchor] = size
         elif isinstance(event, yaml.AliasEvent):
-            size = sizes.get(event.anchor, _MOST)  # one that is not closed contains itself
+            size = sizes.get(str(event.anchor), _MOST)  # one that is not closed contains itself
         elif not isinstance(event, yaml.ScalarEvent):
             continue
         elif event.anchor is not None:

@@ -110,8 +110,8 @@ def test_help_fits_on_a_screen(arguments):
 @pytest.mark.parametrize(
     ("arguments", "function", "own"),
     [
-        (SAMPLE, evaluation.sample, {"ckpt", "out", "device"}),
-        (EVALUATE, evaluation.evaluate, {"ckpt", "data", "gpus", "out"}),
+        (SAMPLE, evaluation.sample, {"ckpt", "out", "device", "trust"}),
+        (EVALUATE, evaluation.evaluate, {"ckpt", "data", "gpus", "out", "trust"}),
         (FIT, training.fit, {"model", "data", "gpus", "config", "ckpt_path", "seed"}),
     ],
     ids=["sample", "evaluate", "fit"],

@@ -20,6 +20,7 @@ MODULE = """
 import pathlib
 pathlib.Path({mark!r}).touch()
 from zoo.distributions.priors import StandardNormal
+from zoo.models import VAE
 from datamodules import Digits
 
 class Mine(VAE):

@@ -58,9 +58,9 @@ def _data(run: Path | None, name: str | None, options: list[str], trust: Iterabl
     """The datamodule of the run's config.yaml, from a module that is trusted, or the named one, with the options typed."""
     stored: dict[str, Any] = {}
     if run is not None:
-        stored = read_yaml(run / "config.yaml").get("data")
-        if not isinstance(stored, dict) or not isinstance(stored.get("class_path"), str):
-            stored = {}
+        section = read_yaml(run / "config.yaml").get("data")
+        if isinstance(section, dict) and isinstance(section.get("class_path"), str):
+            stored = section
     if name is not None:
         path = registry.DATA[name].path if name in registry.DATA else name
         stored = stored if stored.get("class_path") == path else {"class_path": path}

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
@@ -14,7 +14,7 @@ from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from zoo import registry
 from zoo.errors import ZooError
@@ -99,7 +99,9 @@ def named_in_config(path: str | Path) -> set[str]:
     if run is None or (hasattr(os, "getuid") and (run / "config.yaml").stat().st_uid != os.getuid()):
         return set()
     found: set[str] = set()
-    sections = [read_yaml(run / "config.yaml").get(group) for group in ("model", "data")]
+    config = read_yaml(run / "config.yaml")
+    data = config.get("data")
+    sections = [config.get("model"), data.get("class_path") if isinstance(data, dict) else None]
     while sections:
         section = sections.pop()
         if isinstance(section, dict | list):
@@ -135,7 +137,7 @@ def _build(checkpoint: dict[str, Any]) -> GenerativeModule:
                 registry.find_class(section["class_path"])
         from pytorch_lightning.cli import instantiate_module
 
-        return cast(GenerativeModule, instantiate_module(cls, options))
+        return instantiate_module(cls, options)
 
 
 def _sections(options: Any) -> Iterator[dict]:
@@ -153,7 +155,7 @@ def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
 
     def count(module: nn.Module, name: str, part: Tensor | nn.Module | None) -> None:
         left["parts"] -= part is not None
-        if isinstance(part, Tensor) and not isinstance(part, UninitializedTensorMixin):
+        if isinstance(part, Tensor) and not is_lazy(part):
             left["elements"] -= part.numel()
         if min(left.values()) < 0:
             raise ZooError("its hyperparameters ask for far more weights than it has")
