@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+import zoo
+from zoo import registry
+
 ROOTS = ("zoo", "datamodules", "callbacks")
 FILES = {
     ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
@@ -38,7 +41,7 @@ COMMANDS = ("zoo.fit", "zoo.sample", "zoo.evaluate", "zoo.__main__")
 ALLOWED = {
     **LOW,
     **dict.fromkeys(COMMANDS, ("zoo.cli",)),
-    "zoo": ("zoo.registry", "zoo.runs"),  # zoo.load, imported when it is asked for
+    "zoo": ("zoo.registry", "zoo.runs", "zoo.evaluation", "zoo.models", "zoo.metrics", "zoo.plots"),  # when asked for
     "zoo.nets": BASE,
     "zoo.transforms": ("zoo.nets", *BASE),
     "zoo.distributions": ("zoo.transforms", "zoo.nets", "zoo.options", "zoo.registry", *BASE),
@@ -122,22 +125,30 @@ def test_a_circle_and_a_late_import_are_noticed(tmp_path):
         TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
 
 
-LAZY = ("callbacks", "datamodules")
+def for_type_checkers(package: str) -> dict[str, str]:
+    """What a package imports for type checkers alone, with the modules that have it."""
+    blocks = [node for node in ast.parse(FILES[package].read_text()).body if isinstance(node, ast.If)]
+    return {name.name: node.module for block in blocks for node in block.body for name in node.names}
+
+
+LAZY = ("callbacks", "datamodules", "zoo.models")
 
 
 @pytest.mark.parametrize("package", LAZY)
 def test_classes_that_are_imported_when_asked_for(package):
     """What a type checker reads is what is imported, and tab completion lists it before it is."""
-    module = importlib.import_module(package)
-    typed = {
-        name.name: node.module
-        for block in ast.parse(FILES[package].read_text()).body
-        if isinstance(block, ast.If)
-        for node in block.body
-        for name in node.names
-    }
+    module, typed = importlib.import_module(package), for_type_checkers(package)
     assert sorted(typed) == sorted(module.__all__)
     assert {*module.__all__} <= {*dir(module)}
     assert {name: getattr(module, name).__module__ for name in typed} == typed
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         module.Nothing  # noqa: B018
+
+
+def test_what_zoo_offers():
+    """Every registered model, ``load`` and the packages, all of which tab completion lists."""
+    registered = {entry.path.rpartition(".")[2] for entry in registry.MODELS.values()}
+    packages = {name for name, module in for_type_checkers("zoo").items() if module == "zoo"}
+    assert {*zoo.__all__} == {*for_type_checkers("zoo")} == {"load"} | packages | registered
+    assert {*zoo.__all__} <= {*dir(zoo)}
+    assert [name for name in zoo.__all__ if getattr(zoo, name).__name__.rpartition(".")[2] != name] == []

@@ -1,9 +1,11 @@
-"""What ``zoo.lightning`` asks of Lightning still says what it is taken for."""
+"""What ``zoo.lightning`` asks of Lightning still says what it is taken for, and nobody else asks."""
 
+import ast
 import inspect
 
 import pytest
 import torch
+from conftest import REPOSITORY
 from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
@@ -179,3 +181,53 @@ def test_every_function_is_tested():
     }  # fmt: skip
     assert {getattr(zoo.lightning, name) for name in zoo.lightning.__all__} == tested
     assert all(inspect.getdoc(function) for function in tested)
+
+
+# What torch.compile raises has no public name.
+PRIVATE_MODULES = ("torch._dynamo.exc",)
+
+# Files that derive from what is private, or ask it in one place.
+DERIVED = {
+    "zoo/lightning.py": "tested above",
+    "zoo/resuming.py": "from Lightning's loops; tests/test_resuming.py says when they do something else",
+    "zoo/nets/batch_norm.py": "from the base of torch's batch normalizations, which has no public name",
+}
+
+
+def test_private_names_of_others():
+    """``x._name`` is a name of ours: of the class itself (``self``, ``cls``, ``super()``), or of the same file."""
+    files = [path for top in ("zoo", "datamodules", "callbacks") for path in sorted((REPOSITORY / top).rglob("*.py"))]
+    files = [path for path in files if path.relative_to(REPOSITORY).as_posix() not in DERIVED]
+    trees = {path: ast.parse(path.read_text()) for path in files}
+    ours = {path: {name for node in ast.walk(tree) for name in _defined(node)} for path, tree in trees.items()}
+    everywhere = set().union(*ours.values())
+    found = []
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            asked, known = "", everywhere
+            if isinstance(node, ast.Attribute) and _private(node.attr):
+                asked, known = node.attr, everywhere if _of_the_class(node.value) else ours[path]
+            elif isinstance(node, ast.ImportFrom) and node.module not in PRIVATE_MODULES:
+                asked = next(filter(_private, [*(node.module or "").split("."), *(name.name for name in node.names)]), "")
+            if asked and asked not in known:
+                found.append(f"{path.relative_to(REPOSITORY)}:{node.lineno}: {ast.unparse(node)}")
+    assert found == [], "ask for it in zoo/lightning.py, or by a public name"
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _of_the_class(owner: ast.expr) -> bool:
+    return ast.unparse(owner) in ("self", "cls", "super()")
+
+
+def _defined(node: ast.AST) -> list[str]:
+    """The names that a statement of ours defines: functions, classes, and what is assigned to them or to ``self``."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return [node.id]
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _of_the_class(node.value):
+        return [node.attr]
+    return []

@@ -13,6 +13,11 @@ PACKAGES = ("zoo", "datamodules", "callbacks")
 FILES = [path for top in PACKAGES for path in sorted((REPOSITORY / top).rglob("*.py"))]
 TREES = {path.relative_to(REPOSITORY): ast.parse(path.read_text()) for path in FILES}
 
+# As zuko has them: what it is, with its formula, comes before all of these.
+SECTIONS = ("Arguments", "Attributes", "Returns", "Yields", "Raises", "Warns", "References", "See also", "Example")
+OTHERS = ("Args", "Parameters", "Return", "Raise", "Source", "Sources", "Reference", "Examples", "Note", "Notes")
+HEADING = re.compile(rf"^({'|'.join(SECTIONS + OTHERS)}):(.*)$", re.MULTILINE)
+
 STEMS = (
     *("amort", "binar", "capital", "categor", "central", "character", "custom", "discret", "emphas", "factor", "final"),
     *("general", "initial", "linear", "local", "maxim", "memor", "minim", "neutral", "normal", "optim", "organ"),
@@ -28,6 +33,26 @@ BRITISH = re.compile(
     re.IGNORECASE,
 )
 TITLES = ("Disentangling by Factorising",)  # of papers, which stay as they are
+
+
+def test_all_follows_imports():
+    """``__all__`` is the first statement after the imports; a module that defines nothing needs none."""
+    wrong = []
+    for path, tree in TREES.items():
+        body = [node for node in tree.body if not _imports(node)][1:]  # without the docstring
+        defines = any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign) for node in body)
+        if defines and not ast.unparse(body[0]).startswith("__all__"):
+            wrong.append(f"{path}: __all__ is not the first statement after the imports")
+        if defines and any(_imports(node) for node in tree.body[tree.body.index(body[0]) :]):
+            wrong.append(f"{path}: imports after __all__")
+    assert wrong == []
+
+
+def _imports(node: ast.stmt) -> bool:
+    """Whether it imports and does nothing else: also on one system alone, or where a module may be missing."""
+    if isinstance(node, ast.If | ast.Try):
+        return all(map(_imports, node.body))
+    return isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def test_docstrings():
@@ -55,6 +80,22 @@ def _module(path: Path) -> str:
 def _documented(cls: type, method: str) -> bool:
     ours = [base for base in cls.__mro__ if base.__module__.partition(".")[0] in PACKAGES]
     return any(getattr(vars(base).get(method), "__doc__", None) for base in ours)
+
+
+def test_sections_of_docstrings():
+    """They have these names, stand in this order, and each begins on a line of its own."""
+    wrong = []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                continue
+            found = HEADING.findall(ast.get_docstring(node) or "")
+            names, where = [name for name, _ in found], f"{path}: {getattr(node, 'name', 'the module')}"
+            if any(rest.strip() for _, rest in found):
+                wrong.append(f"{where}: the text of a section begins on the line after its name")
+            if names != sorted({*names} & {*SECTIONS}, key=SECTIONS.index):
+                wrong.append(f"{where}: {', '.join(names)}")
+    assert wrong == [], f"in this order: {', '.join(SECTIONS)}"
 
 
 def _british(path: Path) -> Iterator[str]:

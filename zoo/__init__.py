@@ -1,9 +1,42 @@
 """A zoo of deep generative models on PyTorch Lightning: any model, any data, one command, one table."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo import registry
+
+if TYPE_CHECKING:
+    from zoo import evaluation, metrics, models, plots, runs
+    from zoo.models.af_prior_vae import AFPriorVAE
+    from zoo.models.annealed_vae import AnnealedVAE
+    from zoo.models.beta_tcvae import BetaTCVAE
+    from zoo.models.beta_vae import BetaVAE
+    from zoo.models.dip_vae import DIPVAE
+    from zoo.models.factor_vae import FactorVAE
+    from zoo.models.flow_posterior_vae import FlowPosteriorVAE
+    from zoo.models.flowpp import FlowPlusPlus
+    from zoo.models.gan import GAN
+    from zoo.models.vae import VAE
+    from zoo.runs.checkpoints import load
+
+__all__ = [
+    "DIPVAE",
+    "GAN",
+    "VAE",
+    "AFPriorVAE",
+    "AnnealedVAE",
+    "BetaTCVAE",
+    "BetaVAE",
+    "FactorVAE",
+    "FlowPlusPlus",
+    "FlowPosteriorVAE",
+    "evaluation",
+    "load",
+    "metrics",
+    "models",
+    "plots",
+    "runs",
+]
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,7 @@
-"""Every name of Lightning and its parser that is private or undeclared and that the zoo asks, and its talk left out."""
+"""Every name of Lightning and its parser that is private or undeclared and that the zoo asks, and its talk left out.
+
+:mod:`zoo.resuming` besides derives from Lightning's loops.
+"""
 
 import logging
 import warnings

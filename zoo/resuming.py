@@ -76,7 +76,7 @@ class Resumption(Callback):
         checkpoint["zoo_progress"] = progress
         checkpoint["zoo_random_states"] = _of_all_processes(state or _random_state(pl_module))
         checkpoint["zoo_gradients"] = _accumulated(trainer, pl_module, progress)
-        latest = getattr(pl_module, "latest_of_all", dict)()
+        latest: dict[str, Tensor] = getattr(pl_module, "latest_of_all", dict)()
         checkpoint["zoo_latest_metrics"] = {name: value.cpu() for name, value in latest.items()}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

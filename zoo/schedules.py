@@ -20,9 +20,6 @@ class KLSchedule:
     KL_j is that of a group of latents; which groups there are is said where the KL is computed
     (:meth:`zoo.models.VAE.kl_terms`). Without free bits KL stays as it is, also where it is an estimate and below 0.
 
-    References: Bowman et al. 2016 (warm-up), arXiv:1511.06349; Fu et al. 2019 (cyclic), arXiv:1903.10145; Kingma et al.
-    2016 (free bits), arXiv:1606.04934; Burgess et al. 2018 (capacity), arXiv:1804.03599.
-
     Arguments:
         beta: The final weight.
         warmup: Batches over which the weight rises from 0.
@@ -30,6 +27,16 @@ class KLSchedule:
         free_bits: Nats of KL, of each group's mean over the batch, below which nothing is gained.
         capacity: Nats of KL that are aimed at in the end; 0 for as few as possible.
         capacity_steps: Batches over which they rise from 0.
+
+    References:
+        | Generating Sentences from a Continuous Space (Bowman et al., 2016): warm-up
+        | https://arxiv.org/abs/1511.06349
+        | Cyclical Annealing Schedule: A Simple Approach to Mitigating KL Vanishing (Fu et al., 2019): cyclic
+        | https://arxiv.org/abs/1903.10145
+        | Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016): free bits
+        | https://arxiv.org/abs/1606.04934
+        | Understanding disentangling in beta-VAE (Burgess et al., 2018): capacity
+        | https://arxiv.org/abs/1804.03599
     """
 
     beta: float = 1.0

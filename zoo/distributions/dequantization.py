@@ -39,12 +39,12 @@ class LogitTransform(Transform):
 
     Shapes: y and v are (B, ...), log_det is (B,).
 
+    Arguments:
+        levels: The number of levels of the data.
+
     References:
         | Density estimation using Real NVP (Dinh et al., 2017), section 4.1
         | https://arxiv.org/abs/1605.08803
-
-    Arguments:
-        levels: The number of levels of the data.
     """
 
     margin = 0.05

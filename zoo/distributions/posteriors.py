@@ -184,12 +184,14 @@ class Posterior(Component):
 class DiagonalGaussian(Posterior):
     """q(z|x) = N(mu(h), diag sigma(h)^2), mu and the raw sigma linear maps of the features h.
 
-    References: Kingma & Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114.
-
     Arguments:
-        features, latent_dim: see Posterior.
+        features, latent_dim: See Posterior.
         scale: ``softplus``, or ``exp``: the linear map gives log sigma^2, with Glorot-uniform weights and zero biases, as
             in the study of Locatello et al. 2019, arXiv:1811.12359.
+
+    References:
+        | Auto-Encoding Variational Bayes (Kingma and Welling, 2014)
+        | https://arxiv.org/abs/1312.6114
     """
 
     def __init__(self, features: int, latent_dim: int, scale: Literal["softplus", "exp"] = "softplus"):
@@ -232,14 +234,16 @@ class FlowPosterior(Posterior):
 
     log q(z|x) = log q0(z0|x) - log|det df/dz0|. A subclass's constructor calls this one, then sets ``transform``.
 
-    References: Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
-
     Arguments:
-        features, latent_dim: see Posterior.
+        features, latent_dim: See Posterior.
 
     Attributes:
         gaussian: q0.
         transform: f, with a context of ``features`` numbers.
+
+    References:
+        | Variational Inference with Normalizing Flows (Rezende and Mohamed, 2015)
+        | https://arxiv.org/abs/1505.05770
     """
 
     transform: Transform
@@ -259,11 +263,13 @@ class PlanarPosterior(FlowPosterior):
 
     The map is :class:`~zoo.transforms.Planar`.
 
-    References: Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
-
     Arguments:
-        features, latent_dim: see Posterior.
+        features, latent_dim: See Posterior.
         steps: The number of maps, K.
+
+    References:
+        | Variational Inference with Normalizing Flows (Rezende and Mohamed, 2015)
+        | https://arxiv.org/abs/1505.05770
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 16):
@@ -277,11 +283,13 @@ class RadialPosterior(FlowPosterior):
 
     The map is :class:`~zoo.transforms.Radial`.
 
-    References: Rezende & Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
-
     Arguments:
-        features, latent_dim: see Posterior.
+        features, latent_dim: See Posterior.
         steps: The number of maps, K.
+
+    References:
+        | Variational Inference with Normalizing Flows (Rezende and Mohamed, 2015)
+        | https://arxiv.org/abs/1505.05770
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 16):
@@ -295,12 +303,14 @@ class OrthogonalSylvesterPosterior(FlowPosterior):
 
     The map is :class:`~zoo.transforms.Sylvester`.
 
-    References: van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018, arXiv:1803.05649.
-
     Arguments:
-        features, latent_dim: see Posterior.
+        features, latent_dim: See Posterior.
         steps: The number of maps, K.
         directions: The number of columns of Q, M <= d; d if not given.
+
+    References:
+        | Sylvester Normalizing Flows for Variational Inference (van den Berg et al., 2018)
+        | https://arxiv.org/abs/1803.05649
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 4, directions: int | None = None):
@@ -312,12 +322,14 @@ class OrthogonalSylvesterPosterior(FlowPosterior):
 class HouseholderSylvesterPosterior(FlowPosterior):
     """q(z|x) by maps z + Q R1 tanh(R2 Q^T z + b), Q a product of Householder reflections.
 
-    References: van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018, arXiv:1803.05649.
-
     Arguments:
-        features, latent_dim: see Posterior.
+        features, latent_dim: See Posterior.
         steps: The number of maps, K.
         reflections: The number of reflections.
+
+    References:
+        | Sylvester Normalizing Flows for Variational Inference (van den Berg et al., 2018)
+        | https://arxiv.org/abs/1803.05649
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 4, reflections: int = 8):
@@ -330,11 +342,13 @@ class HouseholderSylvesterPosterior(FlowPosterior):
 class TriangularSylvesterPosterior(FlowPosterior):
     """q(z|x) by maps z + Q R1 tanh(R2 Q^T z + b), Q the identity and the reversal of dimensions, in turn.
 
-    References: van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018, arXiv:1803.05649.
-
     Arguments:
-        features, latent_dim: see Posterior.
+        features, latent_dim: See Posterior.
         steps: The number of maps, K.
+
+    References:
+        | Sylvester Normalizing Flows for Variational Inference (van den Berg et al., 2018)
+        | https://arxiv.org/abs/1803.05649
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 4):
@@ -349,12 +363,14 @@ class IAFPosterior(FlowPosterior):
 
     The map is :class:`~zoo.transforms.GatedAutoregressive`.
 
-    References: Kingma et al., Improved Variational Inference with Inverse Autoregressive Flow, 2016, arXiv:1606.04934.
-
     Arguments:
-        features, latent_dim: see Posterior.
+        features, latent_dim: See Posterior.
         steps: The number of steps, K, their order reversed between them.
         hidden: Hidden units of each of a step's two layers.
+
+    References:
+        | Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016)
+        | https://arxiv.org/abs/1606.04934
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 4, hidden: int = 320):
@@ -369,12 +385,14 @@ class SplineIAFPosterior(FlowPosterior):
 
     The map is :class:`~zoo.transforms.SplineAutoregressive`.
 
-    References: Durkan et al., Neural Spline Flows, 2019, arXiv:1906.04032.
-
     Arguments:
-        features, latent_dim: see Posterior.
+        features, latent_dim: See Posterior.
         steps: The number of steps, K, their order reversed between them.
         hidden: Hidden units of each of a step's two layers.
+
+    References:
+        | Neural Spline Flows (Durkan et al., 2019)
+        | https://arxiv.org/abs/1906.04032
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 4, hidden: int = 320):

@@ -1,8 +1,35 @@
 """One file per method. Classes are imported when they are first asked for: ``from zoo.models import GAN``."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo import registry
+
+if TYPE_CHECKING:
+    from zoo.models.af_prior_vae import AFPriorVAE
+    from zoo.models.annealed_vae import AnnealedVAE
+    from zoo.models.base import GenerativeModule
+    from zoo.models.beta_tcvae import BetaTCVAE
+    from zoo.models.beta_vae import BetaVAE
+    from zoo.models.dip_vae import DIPVAE
+    from zoo.models.factor_vae import FactorVAE
+    from zoo.models.flow_posterior_vae import FlowPosteriorVAE
+    from zoo.models.flowpp import FlowPlusPlus
+    from zoo.models.gan import GAN
+    from zoo.models.vae import VAE
+
+__all__ = [
+    "DIPVAE",
+    "GAN",
+    "VAE",
+    "AFPriorVAE",
+    "AnnealedVAE",
+    "BetaTCVAE",
+    "BetaVAE",
+    "FactorVAE",
+    "FlowPlusPlus",
+    "FlowPosteriorVAE",
+    "GenerativeModule",
+]
 
 _HOME = {
     "AFPriorVAE": "zoo.models.af_prior_vae",
@@ -17,8 +44,6 @@ _HOME = {
     "GenerativeModule": "zoo.models.base",
     "VAE": "zoo.models.vae",
 }
-
-__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

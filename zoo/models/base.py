@@ -1,17 +1,21 @@
 """What every model of the zoo is: a LightningModule with an objective and samples; the steps are written once, here."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from sklearn.utils.metaestimators import available_if
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
 
 from zoo.distributed import all_sum, common_noise, processes, separate_noise, weighted
 from zoo.distributions.component import Component, Family
+from zoo.distributions.posteriors import SampledPosterior
 from zoo.errors import ZooError
 from zoo.lightning import attached_trainer, set_hyperparameters, writes_row
 from zoo.metrics.epoch_mean import EpochMean
@@ -66,7 +70,7 @@ class Autoencodes(Decodes, Protocol):
 class HasPosterior(Protocol):
     """Models with a distribution of latents for each example."""
 
-    def q(self, x: Tensor):
+    def q(self, x: Tensor) -> SampledPosterior:
         """q(z|x): ``rsample_and_log_prob()`` gives latents (B, latent_dim) and their log-densities (B,)."""
         ...
 
@@ -90,12 +94,12 @@ class GenerativeModule(LightningModule, ABC):
     Arguments:
         spec: The data's description, a :class:`~zoo.spec.DataSpec` or its dict. The command line fills it in.
 
-    Raises:
-        ZooError: if an argument of the subclass's constructor is nothing that a checkpoint can hold.
-
     Attributes:
         latest_metrics: The newest training metrics by their full names, tensors on the device.
         training_batches: The batches that training has begun, of all runs that went on from one another.
+
+    Raises:
+        ZooError: if an argument of the subclass's constructor is nothing that a checkpoint can hold.
     """
 
     strategy: ClassVar[str] = "ddp"  # how Lightning runs this model on several processes
@@ -159,7 +163,7 @@ class GenerativeModule(LightningModule, ABC):
         """Count the batch."""
         self.training_batches += 1
 
-    def compile(self, **options) -> None:
+    def compile(self, **options: Any) -> None:
         """Compile what a training batch computes, by ``torch.compile`` with these options; all else stays as it is.
 
         That is the methods named in ``compiled``, in training mode. Their first calls take as long as compilation does. A
@@ -187,7 +191,7 @@ class GenerativeModule(LightningModule, ABC):
         if processes() > 1:
             synchronize_batch_norm(self)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Tensor]:
         """One optimizer step's loss, weighted by this process's share of the batch."""
         loss, terms = self.objective(batch)
         self.log_terms("train", {"loss": loss, **terms}, len(batch.x))
@@ -244,7 +248,7 @@ class GenerativeModule(LightningModule, ABC):
         """The same."""
         self._epoch_means.clear()
 
-    def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Log what is due of the batch."""
         stock = isinstance(self.trainer.progress_bar_callback, TQDMProgressBar | RichProgressBar)
         for name, value in self.due_metrics().items():
@@ -271,23 +275,37 @@ class GenerativeModule(LightningModule, ABC):
     def _on_bar(self, name: str) -> bool:
         return name.partition("/")[2] in self.progress_bar_metrics
 
-    def adam(self, parameters, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.Adam:
+    def adam(self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Adam:
         """Adam in its fused form, the fastest on CPU and GPU; not where the Trainer clips gradients.
 
         A fused optimizer unscales gradients itself, so that under autocast Lightning refuses to clip them before it does.
         """
-        clips = self._trainer is not None and bool(self._trainer.gradient_clip_val)
-        return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=not clips)
+        clips = bool(getattr(attached_trainer(self), "gradient_clip_val", None))
+        return Adam(parameters, lr=lr, betas=betas, fused=not clips)
 
-    def step_uncounted(self, optimizer: torch.optim.Optimizer) -> None:
+    def counted_and_uncounted(self) -> tuple[LightningOptimizer, Optimizer]:
+        """In manual optimization of two: the first as Lightning wraps it, the second for :meth:`step_uncounted`.
+
+        Raises:
+            ZooError: if there are not two.
+        """
+        wrapped, plain_ones = self.optimizers(), self.optimizers(use_pl_optimizer=False)
+        if not isinstance(wrapped, list) or not isinstance(plain_ones, list) or len(wrapped) != 2:
+            raise ZooError(f"{type(self).__name__}.configure_optimizers must give two optimizers")
+        if not isinstance(first := wrapped[0], LightningOptimizer):
+            raise ZooError(f"{type(self).__name__}: Lightning did not wrap the optimizers, so that nothing counts batches")
+        return first, plain_ones[1]
+
+    def step_uncounted(self, optimizer: Optimizer) -> None:
         """In manual optimization, a step that ``global_step`` doesn't count: of the second optimizer of a batch, or third.
 
-        Lightning counts the steps of the optimizers it wraps. Take ``optimizer`` from ``self.optimizers(
-        use_pl_optimizer=False)``: through the strategy its step is the same, and ``global_step`` is the number of batches.
+        Lightning counts the steps of the optimizers it wraps. Take ``optimizer`` from :meth:`counted_and_uncounted`, or of
+        more than two from ``self.optimizers(use_pl_optimizer=False)``: through the strategy its step is the same, and
+        ``global_step`` is the number of batches.
         """
         self.trainer.strategy.optimizer_step(optimizer, lambda: None)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam with the learning rate ``self.lr`` for all parameters."""
         return self.adam(self.parameters(), self.lr)
 

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
@@ -34,15 +35,16 @@ class FactorVAE(VAE):
     Both take one step per batch, and ``global_step`` counts batches. Logged besides:
     ``total_correlation``, the last term, and ``discriminator_loss``, the mean cross-entropy.
 
-    References:
-        Kim & Mnih, Disentangling by Factorising, 2018, arXiv:1802.05983, algorithm 2.
-
     Arguments:
         spec: The data's description; the command line fills it in.
         gamma: The weight of the total correlation.
         discriminator_lr, discriminator_betas: Of the discriminator's Adam.
         discriminator_width: Hidden units of each of its six layers.
         options: Those of VAE.
+
+    References:
+        | Disentangling by Factorising (Kim and Mnih, 2018), algorithm 2
+        | https://arxiv.org/abs/1802.05983
     """
 
     # The two optimizers train different parameters, which plain "ddp" refuses.
@@ -59,7 +61,8 @@ class FactorVAE(VAE):
     ):
         super().__init__(spec, **options)
         self.automatic_optimization = False
-        self.gamma, self.discriminator_lr, self.discriminator_betas = gamma, discriminator_lr, tuple(discriminator_betas)
+        self.gamma, self.discriminator_lr = gamma, discriminator_lr
+        self.discriminator_betas = (discriminator_betas[0], discriminator_betas[1])  # a list, from YAML
         self.discriminator = LatentDiscriminator(self.latent_dim, discriminator_width)
 
     def discriminate(self, z: Tensor) -> Tensor:
@@ -82,8 +85,7 @@ class FactorVAE(VAE):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """A step of the VAE on the first half of the global batch, then one of the discriminator on both."""
-        vae_adam, _ = self.optimizers()
-        _, discriminator_adam = self.optimizers(use_pl_optimizer=False)
+        vae_adam, discriminator_adam = self.counted_and_uncounted()
         x = gather(batch.x)
         half = (len(x) + 1) // 2
         part = deal(half)
@@ -107,7 +109,7 @@ class FactorVAE(VAE):
         self.log_terms("train", {"loss": loss, **terms, "discriminator_loss": loss_d}, examples)
         return {"loss": loss.detach()}
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam for the VAE, first, and Adam for the discriminator."""
         own = [weight for name, weight in self.named_parameters() if not name.startswith("discriminator.")]
         return [

@@ -1,10 +1,12 @@
 """Flow++: a flow on dequantized images, with a flow as dequantizer."""
 
+from collections.abc import Sequence
 from itertools import chain
 from math import prod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -18,6 +20,7 @@ from zoo.distributions.dequantization import (
     bin_centers,
 )
 from zoo.errors import ZooError
+from zoo.lightning import datamodule_of
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.metrics.importance_weighting import Bound, importance_weighted_bound
 from zoo.models.base import GenerativeModule, with_likelihood
@@ -42,10 +45,6 @@ class FlowPlusPlus(GenerativeModule):
     Actnorms start from data: from the first batch, that of all processes together, before training, or at the first
     evaluation of :meth:`objective` in training mode.
 
-    References:
-        Ho, Chen, Srinivas, Duan, Abbeel, Flow++: Improving Flow-Based Generative Models with Variational Dequantization
-        and Architecture Design, 2019, arXiv:1902.00275.
-
     Arguments:
         spec: The data's description; the command line fills it in.
         dequantization: ``variational``, ``uniform``, or ``none``: the only one for continuous images; of levels it gives a
@@ -66,6 +65,10 @@ class FlowPlusPlus(GenerativeModule):
         checkpoint: Compute activations again in the backward pass rather than store them: less memory, more time.
         lr: Adam's learning rate.
         warmup: Batches over which it rises linearly from 0.
+
+    References:
+        | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019)
+        | https://arxiv.org/abs/1902.00275
     """
 
     monitor: ClassVar[str | None] = "val/loss"
@@ -103,7 +106,7 @@ class FlowPlusPlus(GenerativeModule):
             raise ZooError(f"warmup {warmup}: 0 batches or more are needed")
         self.dequantization, self.couplings, self.lr, self.warmup = dequantization, tuple(couplings), lr, warmup
         self.blocks, self.dequantizer_couplings, self.dequantizer_blocks = blocks, dequantizer_couplings, dequantizer_blocks
-        self.common = {
+        self.common: dict[str, Any] = {
             "coupling": coupling,
             "split": split,
             "filters": filters,
@@ -115,7 +118,8 @@ class FlowPlusPlus(GenerativeModule):
             "checkpoint": checkpoint,
         }
         flow = self.build_flow()
-        self.latent_shape, self.latent_dim = tuple(flow.latent_shape), prod(flow.latent_shape)
+        self.latent_shape = tuple(cast(Sequence[int], flow.latent_shape))
+        self.latent_dim = prod(self.latent_shape)
         self.density = DequantizedFlow(flow, self.build_dequantizer(), self.spec.levels)
         bound = self.density.dequantizer.bound
         if bound or self.spec.levels is None:  # without noise, levels have a density at points and no likelihood
@@ -123,25 +127,29 @@ class FlowPlusPlus(GenerativeModule):
         self._ready = False  # whether the actnorms are known to be set, without asking the device
 
     def build_flow(self) -> Transform:
-        """The flow of the images, from (B, C, H, W) to (B, *latent_shape)."""
-        return ImageFlow(self.spec.shape, self.couplings, blocks=self.blocks, **self.common)
+        """The flow of the images, from (B, C, H, W) to (B, *latent_shape), which has an attribute ``latent_shape``."""
+        return ImageFlow(self.spec.image_shape, self.couplings, blocks=self.blocks, **self.common)
 
     def build_dequantizer(self) -> Dequantizer:
         """What makes continuous points of levels."""
-        if self.dequantization != "variational":
-            return UniformDequantizer() if self.dequantization == "uniform" else NoDequantizer()
+        if self.dequantization == "none" or self.spec.levels is None:
+            return NoDequantizer()
+        if self.dequantization == "uniform":
+            return UniformDequantizer()
         couplings, blocks = (self.dequantizer_couplings, 0, 0), self.dequantizer_blocks
-        flow = ImageFlow(self.spec.shape, couplings, blocks=blocks, context_channels=self.spec.shape[0], **self.common)
+        shape = self.spec.image_shape
+        flow = ImageFlow(shape, couplings, blocks=blocks, context_channels=shape[0], **self.common)
         return VariationalDequantizer(flow, self.spec.levels)
 
     def setup(self, stage: str) -> None:
         """Before training, set what starts from data from the first batch; the batches of training stay as they are."""
         super().setup(stage)
-        if stage != "fit" or self.trainer.datamodule is None or self.density.initialized:
+        data = datamodule_of(self.trainer)
+        if stage != "fit" or data is None or self.density.initialized:
             return
         self.to(self.trainer.strategy.root_device)  # Lightning does it later, but GPUs exchange only what they hold
         with torch.random.fork_rng(self._devices):
-            x = next(iter(self.trainer.datamodule.train_dataloader())).x
+            x = next(iter(data.train_dataloader())).x
         self.initialize(x)
 
     @torch.no_grad()
@@ -195,7 +203,7 @@ class FlowPlusPlus(GenerativeModule):
                     error = self.density.inversion_error(x) if len(x) else torch.full((), -torch.inf, device=self.device)
             self.log(f"{stage}/inversion_error", error, on_epoch=True, reduce_fx="max", sync_dist=True, batch_size=1)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam, its learning rate rising linearly over the first ``warmup`` batches, then constant."""
         adam = self.adam(self.parameters(), self.lr)
         schedule = LambdaLR(adam, lambda batches: min(1.0, (batches + 1) / max(1, self.warmup)))

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 from torch.nn.utils.parametrizations import spectral_norm
@@ -25,7 +26,7 @@ class AdversarialLoss(NamedTuple):
 
     Attributes:
         discriminator: (real, fake) -> scalar.
-        generator: fake -> scalar.
+        generator: Fake -> scalar.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
@@ -74,7 +75,8 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Te
     """E (|grad D(x)| - 1)^2 at random points between real and generated examples, one norm per example.
 
     References:
-        Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville, Improved Training of Wasserstein GANs, 2017, arXiv:1704.00028.
+        | Improved Training of Wasserstein GANs (Gulrajani et al., 2017)
+        | https://arxiv.org/abs/1704.00028
     """
     mix = rand(len(real), *[1] * (real.dim() - 1), device=real.device)
     squared = _slopes(discriminator, mix * real + (1 - mix) * fake)
@@ -85,7 +87,8 @@ def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
     """1/2 E |grad D(x)|^2 at real examples.
 
     References:
-        Mescheder, Geiger, Nowozin, Which Training Methods for GANs do actually Converge?, 2018, arXiv:1801.04406.
+        | Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018)
+        | https://arxiv.org/abs/1801.04406
     """
     return _slopes(discriminator, real).mean() / 2
 
@@ -97,9 +100,6 @@ class GAN(GenerativeModule):
     (V + 2 log 2) / 2 of the Jensen-Shannon divergence, in nats. V bounds the divergence for any D; only ``minimax`` and
     ``non_saturating`` train D to maximize it, so that with the others the bound is loose and can be negative. One
     optimizer step of D is made per batch, and one of G every ``critic_steps`` batches; ``global_step`` counts batches.
-
-    References:
-        Goodfellow et al., Generative Adversarial Nets, 2014, arXiv:1406.2661.
 
     Arguments:
         spec: The data's description; the command line fills it in.
@@ -116,6 +116,10 @@ class GAN(GenerativeModule):
         r1: Weight of the R1 penalty.
         spectral_norm: Divide each weight of the discriminator by its largest singular value (Miyato et al. 2018,
             arXiv:1802.05957).
+
+    References:
+        | Generative Adversarial Nets (Goodfellow et al., 2014)
+        | https://arxiv.org/abs/1406.2661
     """
 
     # Each backward of the game leaves the other player's parameters unused, which plain "ddp" refuses.
@@ -149,7 +153,8 @@ class GAN(GenerativeModule):
             raise ZooError(f"critic_steps {critic_steps}: 1 or more is needed")
         self.automatic_optimization = False
         self.loss, self.latent_dim, self.width, self.depth = loss, latent_dim, width, depth
-        self.lr, self.discriminator_lr, self.betas = lr, lr if discriminator_lr is None else discriminator_lr, tuple(betas)
+        self.lr, self.discriminator_lr = lr, lr if discriminator_lr is None else discriminator_lr
+        self.betas = (betas[0], betas[1])  # a list, from YAML
         self.critic_steps, self.r1 = critic_steps, r1
         self.gradient_penalty = (10.0 if loss == "wasserstein" else 0.0) if gradient_penalty is None else gradient_penalty
         self.network = ("dcgan" if self.spec.is_image else "mlp") if network == "auto" else network
@@ -158,7 +163,7 @@ class GAN(GenerativeModule):
         if spectral_norm:
             self.discriminator.apply(_normalize_spectrum)
 
-    def compile(self, **options) -> None:
+    def compile(self, **options: Any) -> None:
         """That of GenerativeModule; of images with one channel without inductor's choice of channels-last convolutions.
 
         A tensor of one channel is laid out both ways at once, and torch 2.11 then takes the wrong one on a GPU: it stops.
@@ -173,7 +178,7 @@ class GAN(GenerativeModule):
             hidden = [self.width or 256] * self.depth
             return nn.Sequential(mlp((self.latent_dim, *hidden, self.spec.dims)), nn.Unflatten(1, self.spec.shape))
         self.require_images(self.network)
-        return DCGANGenerator(self.latent_dim, self.spec.shape, self.width or 64)
+        return DCGANGenerator(self.latent_dim, self.spec.image_shape, self.width or 64)
 
     def build_discriminator(self) -> nn.Module:
         """Examples as :meth:`generate` gives them to logits (B,); override for a network of your own."""
@@ -181,7 +186,7 @@ class GAN(GenerativeModule):
             hidden = [self.width or 256] * self.depth
             return nn.Sequential(nn.Flatten(), mlp((self.spec.dims, *hidden, 1), lambda: nn.LeakyReLU(0.2)), nn.Flatten(0))
         self.require_images(self.network)
-        return DCGANDiscriminator(self.spec.shape, self.width or 64)
+        return DCGANDiscriminator(self.spec.image_shape, self.width or 64)
 
     def generate(self, z: Tensor) -> Tensor:
         """G(z): images with values in (-1, 1), vectors as they are. (B, latent_dim) -> (B, *shape)."""
@@ -230,8 +235,7 @@ class GAN(GenerativeModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of D, and after every ``critic_steps`` of them one of G, on the same generated examples."""
-        discriminator_adam, _ = self.optimizers()
-        _, generator_adam = self.optimizers(use_pl_optimizer=False)
+        discriminator_adam, generator_adam = self.counted_and_uncounted()
         x = self.spec.to_signed(batch.x)
         with_generator = self.training_batches % self.critic_steps == 0
         with torch.set_grad_enabled(with_generator):
@@ -256,7 +260,7 @@ class GAN(GenerativeModule):
         self.log_terms("train", terms, len(x))
         return {"loss": total.detach()}
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam for the discriminator, first, and Adam for the generator."""
         return [
             self.adam(self.discriminator.parameters(), self.discriminator_lr, self.betas),

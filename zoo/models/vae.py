@@ -53,9 +53,6 @@ class VAE(GenerativeModule):
     posterior also index_code_information and marginal_kl, into which kl is cut by
     :class:`~zoo.metrics.elbo_surgery.ELBOSurgery`.
 
-    References:
-        Kingma & Welling, Auto-Encoding Variational Bayes, 2014, arXiv:1312.6114.
-
     Arguments:
         spec: The data's description; the command line fills it in.
         network: ``mlp``, ``conv``, ``gated_conv``, ``locatello``, ``bolts_resnet18`` (images; the last needs
@@ -74,6 +71,10 @@ class VAE(GenerativeModule):
         likelihood_options: Its options: ``{scale: 0.1}``; ``--model.likelihood NAME --help`` lists them.
         kl: The weight of the KL term: ``beta``, ``warmup``, ``period``, ``free_bits``.
         lr: Adam's learning rate.
+
+    References:
+        | Auto-Encoding Variational Bayes (Kingma and Welling, 2014)
+        | https://arxiv.org/abs/1312.6114
     """
 
     monitor: ClassVar[str | None] = "val/elbo"

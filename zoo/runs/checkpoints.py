@@ -33,7 +33,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Lightning's own writes into the folder for temporary files and then moves: where that is another file system, a move is
     a copy, and a kill or a full disk leaves half a file in the place of the last good one.
 
-    Raises: WriteError where a checkpoint can't be written; it says with which one to go on.
+    Raises:
+        WriteError: where a checkpoint can't be written; it says with which one to go on.
 
     Example:
         >>> from pytorch_lightning import Trainer

@@ -1,6 +1,6 @@
 """Flow++: normalization, pointwise matrix and coupling, again and again, on two halves of an image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -139,7 +139,7 @@ class ImageFlow(Transform):
 
     Arguments:
         shape: (C, H, W) of the images.
-        couplings: The number of steps in each section.
+        couplings: The number of steps in each of the three sections.
         coupling: ``"mixture_logistic"``, ``"affine"`` or ``"spline"``.
         filters: Channels of the couplings' networks.
         blocks: Blocks of the couplings' networks.
@@ -176,7 +176,7 @@ class ImageFlow(Transform):
     def __init__(
         self,
         shape: Shape,
-        couplings: tuple[int, int, int] = (4, 2, 3),
+        couplings: Sequence[int] = (4, 2, 3),
         coupling: Literal["mixture_logistic", "affine", "spline"] = "mixture_logistic",
         filters: int = 96,
         blocks: int = 10,
