@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ import zoo.lightning
 from zoo.lightning import (
     attached_trainer,
     datamodule_of,
+    instantiate_stored,
     is_fast_dev_run,
     log_interval,
     option_strings,
@@ -177,7 +179,7 @@ def test_set_hyperparameters(tmp_path):
 def test_every_function_is_tested():
     tested = {
         writes_row, is_fast_dev_run, log_interval, overfits, option_strings, process_rank, datamodule_of, attached_trainer,
-        set_hyperparameters, quiet_lightning,
+        set_hyperparameters, quiet_lightning, instantiate_stored,
     }  # fmt: skip
     assert {getattr(zoo.lightning, name) for name in zoo.lightning.__all__} == tested
     assert all(inspect.getdoc(function) for function in tested)
@@ -231,3 +233,22 @@ def _defined(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _of_the_class(node.value):
         return [node.attr]
     return []
+
+
+@dataclass
+class Layers:
+    """Widths."""
+
+    widths: list[int]
+
+
+class Nested:
+    def __init__(self, layers: Layers, part: nn.Module):
+        self.layers, self.part = layers, part
+
+
+def test_instantiate_stored():
+    part = {"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}}
+    made = instantiate_stored(Nested, {"layers": {"widths": [1, 2]}, "part": part})
+    assert made.layers == Layers([1, 2])
+    assert isinstance(made.part, nn.Linear) and made.part.out_features == 3

@@ -6,7 +6,7 @@
 import logging
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "attached_trainer",
     "datamodule_of",
+    "instantiate_stored",
     "is_fast_dev_run",
     "log_interval",
     "option_strings",
@@ -25,6 +26,8 @@ __all__ = [
     "set_hyperparameters",
     "writes_row",
 ]
+
+T = TypeVar("T")
 
 
 def writes_row(trainer: "Trainer") -> bool:
@@ -96,6 +99,16 @@ def set_hyperparameters(module: "LightningModule", values: Mapping[str, Any]) ->
     private: Any = module
     private._set_hparams(dict(values))
     private._hparams_initial = dict(module.hparams)
+
+
+def instantiate_stored(cls: type[T], options: Mapping[str, Any]) -> T:
+    """An object of the command line from the arguments that it stored: dictionaries become the classes they are of.
+
+    ``pytorch_lightning.cli.instantiate_module`` is what ``load_from_checkpoint`` calls; it is not documented.
+    """
+    from pytorch_lightning.cli import instantiate_module
+
+    return instantiate_module(cls, dict(options))
 
 
 def quiet_lightning() -> None:

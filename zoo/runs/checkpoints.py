@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.files import read_yaml, write_atomically
+from zoo.lightning import instantiate_stored
 from zoo.models.base import GenerativeModule
 from zoo.runs.contents import read
 from zoo.runs.folder import run_of
@@ -136,9 +137,7 @@ def _build(checkpoint: dict[str, Any]) -> GenerativeModule:
         for section in _sections(options):
             if "class_path" in section:
                 registry.find_class(section["class_path"])
-        from pytorch_lightning.cli import instantiate_module
-
-        return instantiate_module(cls, options)
+        return instantiate_stored(cls, options)
 
 
 def _sections(options: Any) -> Iterator[dict]:
