@@ -24,7 +24,8 @@ class DataModule(LightningDataModule, ABC):
 
     Arguments:
         batch_size: Training examples per batch and process.
-        eval_batch_size: The same for validation and test; four times ``batch_size`` if not given.
+        eval_batch_size: Examples per batch of validation and test, of all processes together; four times ``batch_size`` if
+            not given.
         seed: Seed of shuffling and noise; the run's ``--seed_everything`` if not given. Splits do not depend on it.
         on_device: Keep the whole data set on the training device, in its compact form. Turn off where it doesn't fit.
 

@@ -74,7 +74,7 @@ class Position(NamedTuple):
 
 
 class _Loader:
-    """Cuts an order of examples into global batches of batch_size x world_size and gives each process its share."""
+    """Cuts an order of examples into global batches and gives each process its share."""
 
     _kind: int  # keeps the noise of training apart from that of evaluation
 
@@ -86,12 +86,17 @@ class _Loader:
         self.source, self.batch_size, self.seed = source, batch_size, seed
         self.rank, self.world_size = rank, world_size
 
+    @property
+    def global_batch_size(self) -> int:
+        """The examples of all processes in a batch that is full."""
+        return self.batch_size * self.world_size
+
     def __len__(self) -> int:
         return self.batches_from(0)
 
     def batches_from(self, start: int) -> int:
         """How many global batches the examples from number ``start`` of an order make."""
-        full, rest = divmod(len(self.source) - start, self.batch_size * self.world_size)
+        full, rest = divmod(len(self.source) - start, self.global_batch_size)
         if full == 0:
             return int(rest > 0)
         return full + (rest >= self.world_size)  # as stop_of says
@@ -101,7 +106,7 @@ class _Loader:
 
         The last one is what is left; what is too little to give every process an example joins the batch before it.
         """
-        stop = start + self.batch_size * self.world_size
+        stop = start + self.global_batch_size
         return stop if len(self.source) - stop >= self.world_size else len(self.source)
 
     def batch(self, order: Tensor, epoch: int, start: int) -> Batch:
@@ -109,19 +114,23 @@ class _Loader:
 
         Shares are disjoint, and together they are the batch. Only where fewer examples than processes are left, after a run
         that went on with more processes, does every process get all of them: the mean of the gradients is then theirs.
-        Noise depends on the seed, the epoch and the number of the share's first example, and on nothing else.
+        Noise is that of the global batch, of which each process keeps its part: it depends on the seed, the epoch and the
+        number of the batch's first example, and on nothing else.
         """
-        index = order[start : self.stop_of(start)]
+        index, own = order[start : self.stop_of(start)], slice(None)
         if len(index) >= self.world_size:
             shares = index.tensor_split(self.world_size)
-            start += sum(map(len, shares[: self.rank]))
-            index = shares[self.rank]
+            first = sum(map(len, shares[: self.rank]))
+            own = slice(first, first + len(shares[self.rank]))
 
         def generator() -> Generator:
             sequence = np.random.SeedSequence((self.seed, epoch), spawn_key=(self._kind, start))
             return Generator(self.source.device).manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
-        return self.source.take(index, generator)
+        if self.source.transform is None or self.world_size == 1:
+            return self.source.take(index[own], generator)
+        x, factors, label = self.source.take(index, generator)
+        return Batch(x[own], None if factors is None else factors[own], None if label is None else label[own])
 
 
 class TrainLoader(_Loader):
@@ -200,9 +209,22 @@ class TrainLoader(_Loader):
 
 
 class EvalLoader(_Loader):
-    """Every example once, in order, with the same noise at each pass. Arguments as for :class:`TrainLoader`."""
+    """Every example once, in order, with the same noise at each pass.
+
+    Arguments as for :class:`TrainLoader`, but for ``batch_size``: examples per batch of all processes, so that batches are
+    the same for any number of them; one for each process at least.
+    """
 
     _kind = 1
+
+    @property
+    def global_batch_size(self) -> int:
+        """The examples of all processes in a batch that is full."""
+        return max(self.batch_size, self.world_size)
+
+    def whole(self) -> "EvalLoader":
+        """The loader that one process has: of every batch all examples."""
+        return EvalLoader(self.source, self.batch_size, self.seed)
 
     def __iter__(self) -> Iterator[Batch]:
         order, start = torch.arange(len(self.source), device=self.source.device), 0

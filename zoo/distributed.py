@@ -7,7 +7,7 @@ process; where there are several, all call it, in the same order.
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ __all__ = [
     "broadcast",
     "common_noise",
     "deal",
+    "from_first",
     "gather",
     "noise_of",
     "processes",
@@ -32,6 +33,9 @@ __all__ = [
     "share",
     "weighted",
 ]
+
+
+T = TypeVar("T")
 
 
 class Share(NamedTuple):
@@ -96,6 +100,22 @@ def broadcast(x: Tensor) -> Tensor:
         x = x.contiguous()
         dist.broadcast(x, 0)
     return x
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What ``make`` gives in the first process, in all of them; the others wait, and raise the ZooError that it raised."""
+    if processes() == 1:
+        return make()
+    outcome: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            outcome[0] = make()
+        except ZooError as error:
+            outcome[1] = str(error)
+    dist.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise ZooError(outcome[1])
+    return outcome[0]
 
 
 def weighted(loss: Tensor, examples: int) -> Tensor:

@@ -1,6 +1,7 @@
 """What the tests compare between one process and several: gradients and metrics of every registered model."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,14 +9,17 @@ from launch import main
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
 from test_contract import SMALL, SPECS
-from torch import Tensor
+from torch import Tensor, nn
 
+from callbacks import DisentanglementScores
 from datamodules.base import DataModule
 from datamodules.loader import Arrays
 from zoo import registry
-from zoo.distributed import common_noise, processes, rand, rank
+from zoo.distributed import all_sum, common_noise, gather, processes, rand, rank, separate_noise
 from zoo.errors import ZooError
-from zoo.models.base import GenerativeModule
+from zoo.evaluation import evaluate
+from zoo.models.base import Autoencodes, GenerativeModule, HasLikelihood, HasPosterior
+from zoo.nets.batch_norm import synchronize_batch_norm
 from zoo.spec import Batch, DataSpec
 
 SHARES = {  # of global batches, by the number of processes
@@ -32,7 +36,7 @@ class Given(DataModule):
     """
 
     def __init__(self, spec: DataSpec, share: list[int] | None = None):
-        super().__init__(eval_batch_size=6 // processes(), seed=0)
+        super().__init__(eval_batch_size=6, seed=0)
         self._spec, self.share = spec, share
 
     @property
@@ -44,6 +48,20 @@ class Given(DataModule):
 
     def train_dataloader(self) -> "Alone":
         return Alone(Batch(draw(self.spec, sum(self.share), 0).split(self.share)[rank()]))
+
+
+class WithFactors(Given):
+    """The same with two factors that it can't render."""
+
+    @property
+    def spec(self) -> DataSpec:
+        return replace(self._spec, factor_names=("left", "right"), factor_sizes=(2, 3))
+
+    def load(self) -> dict[str, Arrays]:
+        def factors(n: int) -> Tensor:
+            return torch.stack([torch.arange(n) % 2, torch.arange(n) % 3], 1)
+
+        return {name: Arrays(arrays.x, factors(len(arrays))) for name, arrays in super().load().items()}
 
 
 class Alone:
@@ -195,6 +213,29 @@ def compared(key: str, found: dict[str, Tensor], folder: Path) -> tuple[float, f
     return own[worst], max((off / most).item() for off, _ in differences.values()), worst
 
 
+NORMS = [
+    (nn.BatchNorm1d, (9, 3), {}),
+    (nn.BatchNorm1d, (9, 3, 4), {"momentum": None}),
+    (nn.BatchNorm2d, (9, 3, 4, 2), {"affine": False}),
+    (nn.BatchNorm3d, (9, 3, 2, 2, 2), {"track_running_stats": False}),
+]
+
+
+def norm(kind: type[nn.Module], shape: tuple[int, ...], **options) -> dict[str, Tensor]:
+    """What two batches and their gradients' gradient make of a layer, of uneven shares, as the global batch's."""
+    layer = synchronize_batch_norm(nn.Sequential(kind(3, **options)))
+    random, total = torch.Generator().manual_seed(0), 0
+    for _ in range(2):
+        x = (5 + 2 * torch.randn(shape, generator=random)).tensor_split(processes())[rank()].requires_grad_()
+        y = layer(x)
+        (slope,) = torch.autograd.grad(all_sum(y.pow(3).sum()) / processes(), x, create_graph=True)
+        total = total + all_sum(slope.square().sum()) / processes()
+    (curvature,) = torch.autograd.grad(total, x)
+    layer.eval()
+    found = {"y": y, "slope": slope, "curvature": curvature, "held out": layer(x)}
+    return {name: gather(value.detach()) for name, value in found.items()} | layer.state_dict()
+
+
 def logged_constants(examples: int, folder: Path) -> dict[str, dict[str, float]]:
     """Of so many examples, what is logged: in validation and test, in training, for a checkpoint, for callbacks."""
     model, data, monitor = Constant(Numbers(1).spec), Numbers(examples), Monitor()
@@ -236,6 +277,11 @@ def sample(folder: Path) -> dict[str, dict]:
     found["metrics"] = {
         name: trainer(model, folder).validate(model, Given(model.spec), verbose=False)[0] for name, model in models()
     }
+    found["norms"] = [norm(layer, shape, **options) for layer, shape, options in NORMS]
+    found["evaluation"] = evaluated(next(models())[1])
+    torch.manual_seed(0)
+    separate_noise()
+    found["noise"] = torch.rand(8)
     return found
 
 
@@ -251,5 +297,35 @@ def metrics(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
     return found
 
 
+def evaluations(folder: Path) -> dict[str, dict[str, float]]:
+    """Of each model, everything that is measured of it on a test split, with importance samples and scores of codes."""
+    return {name: evaluated(model) for name, model in models()}
+
+
+def evaluated(model: GenerativeModule) -> dict[str, float]:
+    data = WithFactors(model.spec)
+    model.spec = data.spec  # scores ask it for factors
+    representation = "both" if isinstance(model, HasPosterior) else "mean"
+    scores = None if isinstance(model, Autoencodes) else "none"
+    options = {"samples": 3 if isinstance(model, HasLikelihood) else 0, "points": 12, "seed": 3, "progress": False}
+    options |= {"representation": representation, "scores": scores}
+    metrics = evaluate(model, data, accelerator="cpu", devices=processes(), **options).metrics
+    return {name: value for name, value in metrics.items() if not name.endswith("seconds")}
+
+
+def scores(folder: Path) -> dict[str, dict[str, float]]:
+    """Of each model that encodes, the scores that the callback logs of held-out examples, in double precision."""
+    torch.set_default_dtype(torch.float64)
+    found = {}
+    for name, model in models():
+        if isinstance(model, Autoencodes):
+            data = WithFactors(model.spec)
+            model.spec = data.spec
+            callback = DisentanglementScores(["mig", "sap", "modularity"], points=8, test_points=4, heat_maps=False)
+            (got,) = trainer(model, folder, callback).validate(model, data, verbose=False)
+            found[name] = {key: value for key, value in got.items() if not key.endswith("seconds")}
+    return found
+
+
 if __name__ == "__main__":
-    main(gradients, sample, metrics)
+    main(gradients, sample, metrics, evaluations, scores)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from launch import run
 
 TASKS = Path(__file__).with_name("tasks.py")
@@ -17,7 +18,8 @@ def assert_same_metrics(one: dict[str, float], other: dict[str, float], relative
 def test_a_step_and_a_validation_are_those_of_one_process(tmp_path):
     """In double precision, of a batch of 12 in shares of 7 and 5; of a split of 23 in global batches of 6.
 
-    And what is logged of constants, and of the mean of 0 to 4 and 0 to 6, on 2 and 4 processes.
+    And an evaluation; batch normalization against torch's; noise; and what is logged of constants, and of the mean of 0 to 4
+    and 0 to 6, on 2 and 4 processes.
     """
     found = run(TASKS, "sample", tmp_path, 1, 2, 4)
     for rank in found[2]:
@@ -25,6 +27,13 @@ def test_a_step_and_a_validation_are_those_of_one_process(tmp_path):
             assert difference < 1e-10, (name, weight)
         for name, metrics in rank["metrics"].items():
             assert_same_metrics(found[1][0]["metrics"][name], metrics, 1e-9, 1e-12)
+        assert_same_metrics(found[1][0]["evaluation"], rank["evaluation"], 1e-9, 1e-12)
+        for one, layer in zip(found[1][0]["norms"], rank["norms"], strict=True):
+            assert one.keys() == layer.keys()
+            for name, value in one.items():
+                torch.testing.assert_close(layer[name], value, rtol=1e-10, atol=1e-12, msg=name)
+    assert torch.equal(found[1][0]["noise"], found[2][0]["noise"]), "the first process draws what one would"
+    assert not torch.isin(found[2][1]["noise"], found[2][0]["noise"]).any()
     for rank in (*found[1], *found[2], *found[4]):
         for examples, logged in rank["constants"].items():
             mean = (examples - 1) / 2
@@ -52,6 +61,26 @@ def test_gradients_are_those_of_one_process(tmp_path):
         for rank in found[count]:
             for key, (own, of_all, weight) in rank.items():
                 assert (own < 1e-10) if key.endswith("64") else (of_all < 1e-5), (count, key, own, of_all, weight)
+
+
+def assert_same_found(found: dict[int, list], relative: float, absolute: float) -> None:
+    for rank in (rank for count, ranks in found.items() if count > 1 for rank in ranks):
+        assert rank.keys() == found[1][0].keys()
+        for name, metrics in rank.items():
+            assert_same_metrics(found[1][0][name], metrics, relative, absolute)
+
+
+@pytest.mark.slow
+def test_evaluations_are_those_of_one_process(tmp_path):
+    """With importance samples and scores of codes, of a split of 17 in batches of 6."""
+    assert_same_found(run(TASKS, "evaluations", tmp_path, 1, 2, 3), 1e-6, 1e-5)
+
+
+@pytest.mark.slow
+def test_scores_of_the_callback_are_those_of_one_process(tmp_path):
+    found = run(TASKS, "scores", tmp_path, 1, 2, 3)
+    assert "val/mig" in found[1][0]["vae"]
+    assert_same_found(found, 1e-6, 1e-12)
 
 
 @pytest.mark.slow

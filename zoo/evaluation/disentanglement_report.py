@@ -26,7 +26,7 @@ from zoo.evaluation.disentanglement import (
     require_rendering,
     unscorable,
 )
-from zoo.evaluation.inference import inference
+from zoo.evaluation.inference import inference, whole_test_split
 from zoo.metrics.disentanglement.factor_sampling import seeded
 from zoo.metrics.disentanglement.scores import NEED_TEST_POINTS, SCORES, select
 from zoo.models.base import GenerativeModule, HasPosterior
@@ -182,7 +182,7 @@ def disentanglement_report(
         progress: Whether to show progress bars.
 
     Returns:
-        The scores of every draw.
+        The scores of every draw. It is computed by the process that asks, alone.
 
     Raises:
         ZooError: if the model has no such codes, or no points can be drawn.
@@ -209,10 +209,10 @@ def _held_out(
     encode: Callable[[Tensor], Tensor], data: LightningDataModule, wanted: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Codes and factors of so many test examples, from all over the split, or of all."""
-    loader = data.test_dataloader()
-    held_out = HeldOutPoints(encode, wanted, len(loader))
+    batches = whole_test_split(data)
+    held_out = HeldOutPoints(encode, wanted, len(batches))
     with seeded(seed) as generator:
-        for batch in loader:
+        for batch in batches:
             if batch.factors is None:
                 raise ZooError(f"the test batches of {type(data).__name__} have no factors")
             held_out.add(batch.x, batch.factors, generator)

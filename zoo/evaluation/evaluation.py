@@ -3,11 +3,15 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pytorch_lightning import LightningDataModule, Trainer
+import torch
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.strategies import DDPStrategy
 
+from zoo.distributed import from_first
 from zoo.errors import ZooError
 from zoo.evaluation.disentanglement import Sizes
 from zoo.evaluation.disentanglement_report import DisentanglementReport, disentanglement_report, requested_scores
@@ -122,7 +126,7 @@ def evaluate(
         representation: Codes to score: ``encode(x)``, draws from q(z|x), or both.
         seed: The seed of what is drawn.
         accelerator: Lightning's name of where to compute: ``cpu``, ``gpu``, ``mps``, or ``auto``.
-        devices: How many of them.
+        devices: How many of them; each has a process, and all give what one would.
         progress: Whether to show progress bars.
 
     Returns:
@@ -155,10 +159,13 @@ def evaluate(
     _require_same_data(model, data)
     requested = requested_scores(model, data, scores, representation)
     device = model.device
+    # The first process computes some scores alone, and the others wait.
+    strategy = DDPStrategy(timeout=timedelta(days=1)) if devices > 1 else "auto"
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
-        strategy=model.strategy if devices > 1 else "auto",
+        strategy=strategy,
+        callbacks=[_Seed(seed)],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -173,9 +180,11 @@ def evaluate(
             metrics |= evaluate_likelihood(model, data, samples=samples, examples=examples, seed=seed, progress=progress)
         sizes = Sizes(points, points // 2, num_train, num_train // 2)
         how: dict[str, Any] = {"sizes": sizes, "repeats": repeats, "seed": seed, "progress": progress}
-        reports = [
-            disentanglement_report(model, data, names, representation=kind, **how) for kind, names in requested.items()
-        ]
+        reports = from_first(
+            lambda: [
+                disentanglement_report(model, data, names, representation=kind, **how) for kind, names in requested.items()
+            ]
+        )
     finally:
         model.to(device)
     return Evaluation(
@@ -186,6 +195,16 @@ def evaluate(
         metrics=metrics | {name: value for report in reports for name, value in report.metrics.items()},
         disentanglement=reports,
     )
+
+
+class _Seed(Callback):
+    """Seeds the draws of a test: Lightning starts several processes with a seed of its own."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        torch.manual_seed(self.seed)
 
 
 def _require_same_data(model: GenerativeModule, data: LightningDataModule) -> None:

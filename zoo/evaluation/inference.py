@@ -1,14 +1,16 @@
 """How a model is asked while it is evaluated."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
+from pytorch_lightning import LightningDataModule
 from torch import nn
 
 from zoo.metrics.disentanglement.factor_sampling import seeded
+from zoo.spec import Batch
 
-__all__ = ["inference"]
+__all__ = ["inference", "whole_test_split"]
 
 
 @contextmanager
@@ -31,3 +33,9 @@ def inference(model: nn.Module, seed: int) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def whole_test_split(data: LightningDataModule) -> Collection[Batch]:
+    """The test batches as one process has them, in each process: those of the data's own loaders hold its share only."""
+    loader = data.test_dataloader()
+    return loader.whole() if hasattr(loader, "whole") else loader

@@ -3,13 +3,15 @@
 import math
 import time
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from tqdm import tqdm
 
+from zoo.distributed import gather, processes, rank
 from zoo.errors import ZooError
-from zoo.evaluation.inference import inference
+from zoo.evaluation.inference import inference, whole_test_split
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.models.base import Autoencodes, GenerativeModule, HasLikelihood, HasPosterior
 
@@ -35,7 +37,7 @@ def evaluate_likelihood(
         data: Data of the model's spec, whose test split is taken.
         samples: Importance samples for each example; a model whose likelihood is exact needs none.
         examples: How many examples are taken, the first ones; all if not given.
-        seed: The seed of what is drawn.
+        seed: The seed of what is drawn, for each batch by itself.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -50,31 +52,60 @@ def evaluate_likelihood(
         | Importance Weighted Autoencoders (Burda et al., 2016)
         | https://arxiv.org/abs/1509.00519
     """
-    if not isinstance(model, HasLikelihood):
-        raise ZooError(f"--samples {samples}: {type(model).__name__} has no likelihood; leave --samples out.")
-    start, seen = time.perf_counter(), 0
-    log_p: list[Tensor] = []
-    means: list[Tensor] = []
-    with inference(model, seed):
-        for batch in tqdm(data.test_dataloader(), f"log p(x), {samples} samples", unit=" batches", disable=not progress):
-            x = batch.x[: None if examples is None else examples - seen].to(model.device)
-            if len(x) == 0:
-                break
-            seen += len(x)
-            log_p.append(model.log_likelihood(x, samples).cpu())
-            if isinstance(model, Autoencodes) and isinstance(model, HasPosterior):
-                means.append(model.encode(x).cpu())
-    nll = -torch.cat(log_p).double()
+    start = time.perf_counter()
+    log_p, codes = _of_examples(model, data, samples, examples, seed, progress)
+    nll, seen = -log_p, len(log_p)
     metrics: dict[str, float] = {"test/nll": nll.mean().item()}
     if seen > 1:
         metrics[f"test/nll{STANDARD_ERROR}"] = (nll.std() / math.sqrt(seen)).item()
     if model.spec.levels is not None:
         metrics["test/nll_bits_per_dim"] = bits_per_dim(-nll.mean(), model.spec).item()
-    if means and seen > 1:
-        metrics["test/active_units"] = int((torch.cat(means).var(0) > _ACTIVE).sum())
+    if codes is not None and seen > 1:
+        metrics["test/active_units"] = int((codes.var(0) > _ACTIVE).sum())
     return {
         **metrics,
         "test/nll_examples": seen,
         "test/nll_samples": samples,
         "test/nll_seconds": time.perf_counter() - start,
     }
+
+
+def _of_examples(
+    model: GenerativeModule, data: LightningDataModule, samples: int, examples: int | None, seed: int, progress: bool
+) -> tuple[Tensor, Tensor | None]:
+    """log p(x) of the examples (N,), and their codes (N, d) where the model has a posterior of them, in their order.
+
+    Of several processes each takes whole batches in turn, with noise that depends on the seed and the batch: all get the
+    numbers of one process.
+    """
+    if not isinstance(model, HasLikelihood):
+        raise ZooError(f"--samples {samples}: {type(model).__name__} has no likelihood; leave --samples out.")
+    seen, device, encode, latent_dim = 0, model.device, None, 0
+    if isinstance(model, Autoencodes) and isinstance(model, HasPosterior):
+        encode, latent_dim = model.encode, model.latent_dim
+    places, log_p = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.float64)]
+    codes = [torch.empty(0, latent_dim, dtype=torch.float64)]
+    hidden = not progress or rank() > 0
+    bar = tqdm(whole_test_split(data), f"log p(x), {samples} samples", unit=" batches", disable=hidden)
+    with inference(model, seed):
+        for number, batch in enumerate(bar):
+            x = batch.x[: None if examples is None else examples - seen]
+            if len(x) == 0:
+                break
+            seen += len(x)
+            if number % processes() != rank():
+                continue
+            torch.manual_seed(int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
+            x = x.to(device)
+            places.append(torch.arange(seen - len(x), seen))
+            log_p.append(model.log_likelihood(x, samples).cpu().double())
+            if encode is not None:
+                codes.append(encode(x).cpu().double())
+    order = _of_all(places, device).argsort()
+    return _of_all(log_p, device)[order], None if encode is None else _of_all(codes, device)[order]
+
+
+def _of_all(parts: list[Tensor], device: torch.device) -> Tensor:
+    """The rows of all processes, on the CPU; exchanged on the device."""
+    rows = torch.cat(parts)
+    return rows if processes() == 1 else gather(rows.to(device)).cpu()
