@@ -12,7 +12,7 @@ help:
 	@echo "make slow      run the long tests as well"
 	@echo "make coverage  run the test suite and say which lines it never ran"
 	@echo "make docs      build the documentation into docs/_build"
-	@echo "make lint      check the style of the code"
+	@echo "make lint      check the style and the types of the code"
 	@echo "make bolts     add lightning-bolts, for --model.network bolts_resnet18 (make test does it too)"
 	@echo "make gpu       check and measure everything on a GPU, in 8 minutes, into build/gpu (docs/gpu.md)"
 	@echo "make clean     remove .venv and what was built"
@@ -56,6 +56,7 @@ docs: .venv/installed
 
 lint: .venv/installed
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf .venv build dist *.egg-info docs/_build

@@ -119,7 +119,8 @@ class DataModule(LightningDataModule, ABC):
         if batch.x.device == device:
             return batch
         if device.type == "cuda":  # from pinned memory the copy doesn't wait for the device
-            batch = Batch(*(tensor if tensor is None else tensor.pin_memory() for tensor in batch))
+            factors, label = (t if t is None else t.pin_memory() for t in (batch.factors, batch.label))
+            batch = Batch(batch.x.pin_memory(), factors, label)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def _place(self) -> tuple[int, int]:

@@ -47,9 +47,7 @@ class Autoregressive(Transform):
         (torch.Size([8, 3]), torch.Size([8]))
     """
 
-    def __init__(
-        self, features: int, context_features: int = 0, *, outputs: int, **options: Unpack[MADEOptions]
-    ) -> None:
+    def __init__(self, features: int, context_features: int = 0, *, outputs: int, **options: Unpack[MADEOptions]) -> None:
         super().__init__()
         self.net = MADE(features, outputs, context_features=context_features, **options)
         with torch.no_grad():

@@ -16,9 +16,7 @@ __all__ = ["SplineAutoregressive"]
 
 # The knots are cumsum(softmax(g(w))), whose gradient torch 2.13 compiles to wrong numbers on the CPU.
 @torch.compiler.disable
-def monotonic_spline(
-    widths: Tensor, heights: Tensor, derivatives: Tensor, bound: float = 5.0
-) -> "MonotonicRQSTransform":
+def monotonic_spline(widths: Tensor, heights: Tensor, derivatives: Tensor, bound: float = 5.0) -> "MonotonicRQSTransform":
     """zuko's monotonic rational-quadratic splines from their unconstrained parameters, (..., K), (..., K), (..., K - 1)."""
     from zuko.transforms import MonotonicRQSTransform
 

@@ -1,6 +1,5 @@
 """Interventional robustness score: how little a code moves when everything but one factor changes."""
 
-
 import torch
 from torch import Tensor
 

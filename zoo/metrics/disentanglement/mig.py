@@ -1,6 +1,5 @@
 """Mutual information gap: how much more the best code tells about a factor than the second best."""
 
-
 from torch import Tensor
 
 from zoo.errors import ZooError

@@ -1,6 +1,5 @@
 """Modularity: whether each code tells about one factor only."""
 
-
 import torch
 from torch import Tensor
 

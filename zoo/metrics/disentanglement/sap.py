@@ -1,6 +1,5 @@
 """Separated attribute predictability: how much better the best code predicts a factor than the second best."""
 
-
 import torch
 from torch import Tensor
 

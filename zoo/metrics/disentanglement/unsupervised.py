@@ -1,6 +1,5 @@
 """Scores of dependence between codes that need no factors: Gaussian total and Wasserstein correlation, information."""
 
-
 import torch
 from torch import Tensor
 
