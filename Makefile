@@ -34,7 +34,7 @@ fit: .venv/installed
 	$(BIN)/python -m zoo.fit --model gan
 
 # A worker a core, and a thread a worker: models this small gain nothing from a second thread.
-test slow coverage: export OMP_NUM_THREADS := 1
+test slow coverage docs: export OMP_NUM_THREADS := 1
 
 test: lint bolts
 	$(PYTEST)
@@ -50,7 +50,7 @@ gpu: .venv/installed
 	$(BIN)/python -m benchmarks.gpu --minutes 8 --out build/gpu --continue
 
 docs: .venv/installed
-	$(BIN)/python -m pytest --quiet tests/test_docs.py
+	$(PYTEST) --quiet tests/test_docs.py
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

@@ -354,11 +354,11 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
 main("fit", sys.argv[1:])
 """
-    words = ["--ckpt_path", last, "--trainer.max_steps", "90", "--trainer.log_every_n_steps", "1"]
-    words += ["--trainer.enable_checkpointing", "false"] if what == "metrics.csv" else []
+    arguments = ["--ckpt_path", last, "--trainer.max_steps", "90", "--trainer.log_every_n_steps", "1"]
+    arguments += ["--trainer.enable_checkpointing", "false"] if what == "metrics.csv" else []
     before = {path: path.read_bytes() for path in new_run_folder.rglob("*") if path.is_file()}
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-c", code, *words]
+    command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 2, done.stderr
     error, advice = done.stderr.strip().splitlines()[-2:]

@@ -239,9 +239,9 @@ def test_a_vamp_prior_takes_every_posterior_that_is_a_gaussian():
         VampPrior(3)()
 
 
-@pytest.mark.parametrize("words", [("--model.posterior", "iaf"), ("--model.posterior=iaf",)])
-def test_help_of_a_component_lists_its_options(cli, words):
-    status, out, _ = cli("fit", "--model", "vae", *words, "--help")
+@pytest.mark.parametrize("arguments", [("--model.posterior", "iaf"), ("--model.posterior=iaf",)])
+def test_help_of_a_component_lists_its_options(cli, arguments):
+    status, out, _ = cli("fit", "--model", "vae", *arguments, "--help")
     assert status == 0
     for option in ("--model.posterior_options.steps", "--model.posterior_options.hidden", "(type: int, default: 320)"):
         assert option in " ".join(out.split())
@@ -252,7 +252,7 @@ def test_help_of_a_component_lists_its_options(cli, words):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--model.posterior", "iaf", "--model.posterior_options", "{steps: 0}"], "steps 0: 1 or more"),
         (["--model.posterior_options", "{scal: exp}"], "Did you mean scale?"),
@@ -260,8 +260,8 @@ def test_help_of_a_component_lists_its_options(cli, words):
         (["--model.prior", "mat"], "Did you mean maf?"),
     ],
 )
-def test_wrong_options_of_components_on_the_command_line(cli, tmp_path, words, message):
-    status, _, err = cli("fit", "--model", "vae", *words)
+def test_wrong_options_of_components_on_the_command_line(cli, tmp_path, arguments, message):
+    status, _, err = cli("fit", "--model", "vae", *arguments)
     assert status == 2
     assert message in err
     assert len(err.strip().splitlines()) <= 2

@@ -389,7 +389,7 @@ def test_a_constant_code_does_not_matter():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ((torch.zeros(5), torch.zeros(5, 1)), "matrix"),
         ((torch.zeros(5, 2), torch.zeros(4, 1)), "beside 5 codes"),
@@ -397,8 +397,8 @@ def test_a_constant_code_does_not_matter():
         ((torch.zeros(5, 2), torch.zeros(5, 1), torch.zeros(5, 3), torch.zeros(5, 1)), "must agree"),
     ],
 )
-def test_wrong_shapes_are_named(arguments, words):
-    with pytest.raises(ValueError, match=words):
+def test_wrong_shapes_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
         score_codes(*arguments, metrics="unsupervised")
 
 
