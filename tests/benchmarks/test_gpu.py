@@ -39,8 +39,9 @@ def rows(folder: Path, table: str) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_walk(tmp_path, monkeypatch, capsys):
-    """A minute of a CPU: rows of every part, and a part made to fail that costs nothing but itself."""
+    """A minute of a CPU of its own: rows of every part, and a part made to fail that costs nothing but itself."""
     monkeypatch.setattr(sampling, "run", lambda bench: 1 / 0)
     start = time.monotonic()
     main(["--minutes", "1.7", "--tiny", "--device", "cpu", "--data-root", str(tmp_path), "--out", str(tmp_path / "out")])

@@ -143,7 +143,7 @@ def evaluate(
         >>> evaluation = evaluate(VAE(data.spec, hidden=16), data, accelerator="cpu", progress=False)
         >>> print(evaluation)
         VAE on digits, test split, 250 examples
-          test/elbo ...
+          test/loss ...
         >>> evaluation.metrics["test/bits_per_dim"] > 1
         True
     """
