@@ -1,6 +1,8 @@
 """An installed wheel works outside the repository; what is written of the package elsewhere is true of it."""
 
 import os
+import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -73,6 +75,16 @@ def test_changes_have_sections():
     """What is new since the last release comes first."""
     sections = [line for line in (REPOSITORY / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
     assert sections[0] == "## Unreleased"
+
+
+def test_what_moved_is_where_the_changes_say():
+    """The right-hand columns of the tables."""
+    unreleased = (REPOSITORY / "CHANGELOG.md").read_text().split("\n## ")[1]
+    moved = [line.rsplit(" | ", 1)[1] for line in unreleased.splitlines() if line.startswith("| `")]
+    names = re.findall(r"`((?:zoo|callbacks|datamodules)\.[\w.]+)`", "".join(moved))
+    assert len(names) > 25
+    for name in names:
+        assert pkgutil.resolve_name(name), name
 
 
 def test_workflow_runs_the_tests():
