@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from callbacks.disentanglement_scores import DisentanglementScores
     from callbacks.ema import ExponentialMovingAverage
     from callbacks.final_validation import FinalValidation
+    from callbacks.graceful_stop import GracefulStop, TrainingStopped
     from callbacks.latents import AnimatedTraversals, Interpolations, LatentTraversals
     from callbacks.metrics_progress_bar import MetricsProgressBar
     from callbacks.non_finite_guard import NonFiniteGuard
@@ -18,6 +19,7 @@ __all__ = [
     "DisentanglementScores",
     "ExponentialMovingAverage",
     "FinalValidation",
+    "GracefulStop",
     "Interpolations",
     "LatentTraversals",
     "MetricsProgressBar",
@@ -25,6 +27,7 @@ __all__ = [
     "Reconstructions",
     "SampleGrid",
     "TemperatureSamples",
+    "TrainingStopped",
 ]
 
 _HOME = {
@@ -32,6 +35,7 @@ _HOME = {
     "DisentanglementScores": "disentanglement_scores",
     "ExponentialMovingAverage": "ema",
     "FinalValidation": "final_validation",
+    "GracefulStop": "graceful_stop",
     "Interpolations": "latents",
     "LatentTraversals": "latents",
     "MetricsProgressBar": "metrics_progress_bar",
@@ -39,6 +43,7 @@ _HOME = {
     "Reconstructions": "reconstructions",
     "SampleGrid": "sample_grid",
     "TemperatureSamples": "sample_grid",
+    "TrainingStopped": "graceful_stop",
 }
 
 

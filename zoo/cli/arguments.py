@@ -29,6 +29,7 @@ class Argument:
         entries: The registered names that are accepted, beside dotted paths of classes.
         several: Whether it may be typed several times; the value is then a list.
         setting: Whether it is stored in ``config.yaml``, and so is an argument of the parser too.
+        optional: Whether the value may be left out; it is then empty.
         expected: What is accepted, in the words of an error, where the type does not say it well.
     """
 
@@ -43,6 +44,7 @@ class Argument:
     entries: Mapping[str, registry.Entry] | None = None
     several: bool = False
     setting: bool = False
+    optional: bool = False
     expected: str = ""
 
     def read(self, text: str) -> Any:
@@ -141,10 +143,10 @@ class Arguments:
                 continue
             if argument.type is bool and not equals:
                 text = tokens.pop(0) if tokens and tokens[0] in ("true", "false") else "true"
-            elif not equals:
-                if not tokens or tokens[0].startswith("--"):
-                    raise ZooError(f"{name} needs a value")
+            elif not equals and tokens and not tokens[0].startswith("--"):
                 text = tokens.pop(0)
+            elif not equals and not argument.optional:
+                raise ZooError(f"{name} needs a value")
             value = argument.read(text)
             values[argument.name] = [*values.get(argument.name, []), value] if argument.several else value
         for argument in self.table:

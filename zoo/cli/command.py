@@ -1,11 +1,13 @@
 """A training as it was typed, understood before anything heavy is imported, and its expansion for the parser."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from zoo import registry
 from zoo.cli.options import FIT
+from zoo.errors import ZooError
 
 __all__ = ["Command", "expand"]
 
@@ -21,6 +23,7 @@ class Command:
         gpus: The number of GPUs, or None.
         configs: The files given with ``--config``, in the order typed.
         settings: What ``config.yaml`` stores beside the options of classes: checkpoint, W&B mode, seed, compilation.
+        resume: The checkpoint to go on with, empty for the newest one, or None; once it is found it is among the settings.
         run_config: The configuration of the run that goes on, once it is found; it stands in a preset's place.
         rest: Everything else, in the order typed, as ``--key=value`` or ``--key value``.
 
@@ -36,7 +39,17 @@ class Command:
         self.configs: list[str] = values.get("config", [])
         stored = {"seed": "seed_everything"} | {argument.name: argument.name for argument in FIT.table if argument.setting}
         self.settings: dict[str, Any] = {key: values[name] for name, key in stored.items() if name in values}
+        self.resume: str | None = values.get("resume")
         self.run_config: Path | None = None
+        if self.resume is not None and self.ckpt_path is not None:
+            raise ZooError("--resume and --ckpt_path: one of them is enough.")
+
+    @property
+    def root(self) -> str:
+        """Where run folders are."""
+        words = [part for word in self.rest for part in word.split("=", 1)]
+        named = [value for key, value in pairwise(words) if key == "--trainer.default_root_dir"]
+        return named[-1] if named else "runs"
 
     @property
     def ckpt_path(self) -> str | None:

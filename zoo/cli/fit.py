@@ -1,5 +1,7 @@
 """LightningCLI for the zoo: arguments become a model, data, and the options of their training."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
 from zoo.distributed import require_gpus
 from zoo.errors import ZooError
 from zoo.files import read_yaml
-from zoo.lightning import option_strings, quiet_lightning
+from zoo.lightning import option_strings, process_rank, quiet_lightning
 from zoo.models.base import GenerativeModule
 from zoo.registry import import_class
 from zoo.runs import training
+from zoo.runs.checkpoints import newest_checkpoint
 from zoo.runs.folder import run_of
 from zoo.spec import spec_of
 
@@ -73,6 +76,8 @@ class ZooCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Expand the short arguments, refuse what is no option by its exact name, and parse."""
         command = self.command
+        if command.resume is not None:
+            self._resume(command)
         if command.ckpt_path and not command.model and not command.configs:
             if (run := run_of(command.ckpt_path)) is None:
                 raise ZooError(f"no config.yaml beside {command.ckpt_path}: name the model and data, or give --config.")
@@ -85,6 +90,24 @@ class ZooCLI(LightningCLI):
         self.config = self.parser.parse(arguments)
         if isinstance(devices := self.config.trainer.devices, str) and devices.isdecimal():
             self.config.trainer.devices = int(devices)  # the parser tries `str` first and would save '4'
+
+    def _resume(self, command: Command) -> None:
+        """Find what ``--resume`` stands for; where there is nothing to go on with, training starts anew."""
+        found = command.resume or (os.environ.get("ZOO_RESUME") if process_rank() else None)
+        if not found:
+            classes = self._classes(expand(command, _ancestor))
+            names = [
+                registry.name_of(classes[group], entries) if group in classes else "*"
+                for group, entries in (("model", registry.MODELS), ("data", registry.DATA))
+            ]
+            if (path := newest_checkpoint(command.root, *names)) is None:
+                print(f"no checkpoint of {'-'.join(names)} in {command.root}: starting anew.", file=sys.stderr)
+                return
+            found = os.environ["ZOO_RESUME"] = str(path)  # for the processes that Lightning starts
+            print(f"going on with {found}")
+        command.settings["ckpt_path"] = found
+        if run_of(found) is not None:
+            command.model = command.data = None  # which the run's own configuration says
 
     def _classes(self, arguments: list[str]) -> dict[str, type]:
         """The classes that --model and --data stand for, in configuration files or as typed; the last one wins."""

@@ -27,7 +27,7 @@ def _fit(argv: list[str]) -> None:
     if not argv or (command.asks_help and command.model is None and command.data is None):
         print(FIT.help())
         return
-    if command.model is None and not command.configs and not command.ckpt_path and "--help-all" not in argv:
+    if not (command.model or command.configs or command.ckpt_path or command.resume is not None or "--help-all" in argv):
         raise ZooError(f"no model named. Type --model NAME: {', '.join(registry.MODELS)}, or my_file.MyModel.")
     from zoo.cli.fit import fit
 

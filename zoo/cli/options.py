@@ -47,6 +47,13 @@ FIT = Arguments(
         ),
         Argument("ckpt_path", "go on with a run: all states, the same folder, the same W&B run", "FILE", str, setting=True),
         Argument(
+            "resume",
+            "the same with FILE, or the newest checkpoint of the newest run of that model and data",
+            "[FILE]",
+            str,
+            optional=True,
+        ),
+        Argument(
             "wandb",
             "off, offline, online; default: online where you are logged in, else offline",
             "MODE",

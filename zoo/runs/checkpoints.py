@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,17 @@ from zoo.runs.contents import read
 from zoo.runs.folder import run_of
 from zoo.spec import DataSpec
 
-__all__ = ["AtomicCheckpointIO", "load", "named_in_config", "read", "require_same_data", "require_same_model"]
+__all__ = [
+    "AtomicCheckpointIO",
+    "load",
+    "named_in_config",
+    "newest_checkpoint",
+    "read",
+    "require_same_data",
+    "require_same_model",
+]
+
+_RESUMED = ("loops", "optimizer_states", "lr_schedulers", "callbacks")  # what training goes on with beside the model
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -179,6 +190,39 @@ def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     return [*absent, *(name for name in state if name not in ours)]
 
 
+def newest_checkpoint(root: str | Path, model: str = "*", data: str = "*") -> Path | None:
+    """The newest checkpoint that training can go on from, of the newest run of a model and data that has one.
+
+    A damaged one is skipped with a warning.
+
+    Arguments:
+        root: Where run folders are made.
+        model, data: Their names in the run folders', as registered or in lower case; ``*`` for any.
+
+    Returns:
+        Its path; None where there is none.
+    """
+    runs = [run for run in Path(root).glob(f"{model}-{data}/*") if run.name.isdecimal()]
+    several = "*" in (model, data)  # whose numbers are no order
+    runs.sort(key=lambda run: run.stat().st_mtime if several else int(run.name), reverse=True)
+    for run in runs:
+        found = list((run / "checkpoints").glob("*.ckpt"))
+        found.sort(key=lambda path: (path.stat().st_mtime_ns, path.stem == "last"), reverse=True)
+        for path in found:
+            try:
+                _require_resumable(path, read(path))
+            except ZooError as error:
+                warnings.warn(f"{' '.join(str(error).split())} It is skipped.", stacklevel=2)
+            else:
+                return path
+    return None
+
+
+def _require_resumable(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+    if missing := [name for name in _RESUMED if name not in checkpoint]:
+        raise ZooError(f"{path} holds a model alone, without {missing[0]}: no training can go on from it.")
+
+
 def require_same_model(path: str | Path, model: GenerativeModule) -> None:
     """ZooError unless the checkpoint at ``path`` is of ``model``'s class, for its data, with weights of its shapes."""
     checkpoint = read(path)
@@ -186,8 +230,7 @@ def require_same_model(path: str | Path, model: GenerativeModule) -> None:
     if ours != theirs:
         raise ZooError(f"{path} is a checkpoint of {theirs}, not of {ours}: leave out --model, or name that one.")
     require_same_data(path, DataSpec.of(checkpoint["hyper_parameters"]["spec"]), model.spec)
-    if missing := [name for name in ("loops", "optimizer_states", "lr_schedulers", "callbacks") if name not in checkpoint]:
-        raise ZooError(f"{path} holds a model alone, without {missing[0]}: no training can go on from it.")
+    _require_resumable(path, checkpoint)
     if misfits := _misfits(model, checkpoint["state_dict"]):
         raise ZooError(
             f"the weights of {path} don't fit the model: {misfits[0]} and {len(misfits) - 1} more. "

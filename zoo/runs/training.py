@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch._dynamo.exc import TorchDynamoException
 
-from callbacks import FinalValidation, MetricsProgressBar, NonFiniteGuard
+from callbacks import FinalValidation, GracefulStop, MetricsProgressBar, NonFiniteGuard
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.files import WriteError, write_atomically
@@ -71,7 +71,8 @@ def fit(
 
     The run folder, ``<root>/<model>-<data>/<n>``, gets ``metrics.csv``, ``checkpoints/last.ckpt`` and, for models that name
     a metric to judge by, ``best.ckpt``, the pictures of callbacks, and the W&B run. Beside the callbacks given every run has
-    :class:`callbacks.NonFiniteGuard`, :class:`callbacks.FinalValidation` and a progress bar.
+    :class:`callbacks.NonFiniteGuard`, :class:`callbacks.GracefulStop`, :class:`callbacks.FinalValidation` and a progress
+    bar.
 
     Arguments:
         model: The model; on several processes it is trained with the strategy that it names.
@@ -184,6 +185,8 @@ def _own_callbacks(model: GenerativeModule, folder: Path | None, options: Mappin
     own: list[Callback] = []
     if not any(isinstance(callback, NonFiniteGuard) for callback in given):
         own.append(NonFiniteGuard())
+    if not any(isinstance(callback, GracefulStop) for callback in given):
+        own.append(GracefulStop())
     own.append(FinalValidation())
     if options.get("enable_progress_bar") is not False and not any(isinstance(each, ProgressBar) for each in given):
         own.append(MetricsProgressBar())
