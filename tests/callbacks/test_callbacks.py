@@ -1,11 +1,13 @@
 """Pictures, the average of weights, the progress bar, the guard."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
@@ -65,7 +67,7 @@ def fit(model, data, folder, *callbacks, steps=4, logger=False, ckpt_path=None, 
         logger=logger,
         enable_progress_bar=any(isinstance(callback, MetricsProgressBar) for callback in callbacks),
         enable_model_summary=False,
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         callbacks=list(callbacks),
         **options,
     )
@@ -367,12 +369,77 @@ def test_guard_names_the_first_bad_batch_though_it_looks_later(tmp_path):
 
 
 def test_guard_lets_no_bad_checkpoint_be_written(tmp_path):
+    class Saves(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if trainer.global_step == 6:
+                trainer.save_checkpoint(tmp_path / "bad.ckpt")
+                pytest.fail("it was written")
+
     data = Digits()
-    model = Blows(data.spec)
-    trainer = fit(model, data, tmp_path, NonFiniteGuard(every_n_batches=1000), steps=6)
     with pytest.raises(ZooError, match="not finite at batch 4;"):
-        trainer.save_checkpoint(tmp_path / "bad.ckpt")
+        fit(Blows(data.spec), data, tmp_path, NonFiniteGuard(every_n_batches=1000), Saves(), steps=9)
     assert not (tmp_path / "bad.ckpt").exists()
+
+
+def test_guard_looks_at_the_last_batch_too(tmp_path):
+    data = Digits()
+    with pytest.raises(ZooError, match=r"not finite at batch 4; training stopped\. There is no checkpoint from before"):
+        fit(Blows(data.spec), data, tmp_path, NonFiniteGuard(every_n_batches=1000), steps=4)
+
+
+class BadGradient(Autoencoder):
+    """A finite loss whose gradient is NaN at the fourth batch: that of sqrt at 0, times 0."""
+
+    def objective(self, batch):
+        loss, terms = super().objective(batch)
+        weight = next(self.parameters())
+        return (loss + (0 * weight).sum().abs().sqrt() if self.training and self.global_step == 3 else loss), terms
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_weights_that_are_not_finite_are_not_written(tmp_path, averaged):
+    """Of the batch before there is a checkpoint, which the message names: it is there, and sound."""
+    data = Digits()
+    every = ModelCheckpoint(tmp_path / "kept", "last", every_n_train_steps=1, enable_version_counter=False)
+    average = [ExponentialMovingAverage("there")] if averaged else []
+    with pytest.raises(ZooError, match=r"the weights are not finite at batch 4 \(.*\), though the loss is") as caught:
+        fit(BadGradient(data.spec), data, tmp_path, *average, NonFiniteGuard(), every, steps=9)
+    kept = tmp_path / "kept" / "last.ckpt"
+    assert str(caught.value).endswith(f"go on from before with --ckpt_path {kept}.")
+    contents = torch.load(kept, weights_only=True)
+    assert contents["global_step"] == 3
+    assert all(weight.isfinite().all() for weight in contents["state_dict"].values())
+
+
+def test_a_bad_average_is_noticed(tmp_path):
+    """Also where the average is stored after the guard has looked."""
+
+    class Spoils(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if trainer.global_step == 3:
+                next(average.average.parameters()).data.fill_(float("inf"))
+
+    average, data = ExponentialMovingAverage("there"), Digits()
+    with pytest.raises(ZooError, match=r"not finite at batch 3 \(the average's "):
+        fit(Autoencoder(data.spec), data, tmp_path, NonFiniteGuard(), average, Spoils(), steps=3)
+
+
+def test_masks_that_are_infinite_from_the_start_count_for_nothing(tmp_path):
+    class Masked(Autoencoder):
+        def __init__(self, spec):
+            super().__init__(spec)
+            self.register_buffer("mask", torch.tensor([0.0, -float("inf")]))
+
+    data = Digits()
+    trainer = fit(Masked(data.spec), data, tmp_path, NonFiniteGuard(), steps=2)
+    trainer.save_checkpoint(tmp_path / "good.ckpt")
+
+
+def test_a_learning_rate_that_destroys_the_model_at_once_names_no_checkpoint(cli):
+    status, _, err = cli("fit", "--model", "vae", "--model.lr", "1e30", "--trainer.max_steps", 30, "--wandb", "off")
+    assert status == 2
+    assert "There is no checkpoint from before: start again with a lower learning rate" in err
+    assert not list(Path("runs").rglob("*.ckpt"))
 
 
 def test_bar_shows_batches_of_the_whole_training_and_the_models_metrics(tmp_path, capsys):
