@@ -126,7 +126,8 @@ class GracefulStop(Callback):
         if self._received is not None:
             _say(trainer, f"{received.name} again: stopped at once.")
             _end_processes(trainer, signal.SIGKILL)
-            os._exit(128 + received)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         self._received = received
         _end_processes(trainer, received)  # those that Lightning started, which nobody else may tell
         if not self._training:
