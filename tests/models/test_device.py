@@ -42,7 +42,7 @@ class Still:
 
 def alone(model):
     """The model with what it asks of a Trainer in a training step."""
-    model.optimizers = lambda use_pl_optimizer=True: [Still(), Still()]
+    model.counted_and_uncounted = lambda: (Still(), Still())
     model.toggled_optimizer = lambda optimizer: contextlib.nullcontext()
     model.manual_backward = Tensor.backward
     model.step_uncounted = lambda optimizer: None
