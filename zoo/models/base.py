@@ -117,6 +117,7 @@ class GenerativeModule(LightningModule, ABC):
         kept = {name: plain(name, value) for name, value in self.hparams.items()}
         set_hyperparameters(self, {"spec": self.spec.to_dict(), **kept})
         self.latest_metrics: dict[str, Tensor] = {}
+        self._clipping: tuple[float, str | None] | None = None  # of the Trainer: value and algorithm
         self._latest_sizes: dict[str, int] = {}  # the examples that each is a mean over; those of a checkpoint are of all
         self._epoch_means: dict[str, EpochMean] = {}  # no submodules: they move to no other device or precision
         self.training_batches = 0
@@ -280,7 +281,7 @@ class GenerativeModule(LightningModule, ABC):
 
         A fused optimizer unscales gradients itself, so that under autocast Lightning refuses to clip them before it does.
         """
-        clips = bool(getattr(attached_trainer(self), "gradient_clip_val", None))
+        clips = bool(getattr(attached_trainer(self), "gradient_clip_val", None)) or self._clipping is not None
         return Adam(parameters, lr=lr, betas=betas, fused=not clips)
 
     def counted_and_uncounted(self) -> tuple[LightningOptimizer, Optimizer]:
@@ -310,9 +311,37 @@ class GenerativeModule(LightningModule, ABC):
         return self.adam(self.parameters(), self.lr)
 
     def configure_callbacks(self) -> list[Callback]:
-        """What every training of a model needs to go on from its checkpoints; a subclass adds to ``super()``'s."""
-        Resumption.attach(self.trainer)
+        """What every training of a model needs to go on from its checkpoints; a subclass adds to ``super()``'s.
+
+        Of a model that steps its optimizers itself, the Trainer's clipping is taken over here: Lightning refuses it.
+        """
+        trainer = self.trainer
+        Resumption.attach(trainer)
+        if trainer.training and not self.automatic_optimization:
+            self.require_own_steps(trainer.accumulate_grad_batches)
+            if trainer.gradient_clip_val:
+                self._clipping = (trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+                trainer.gradient_clip_val = None
         return []
+
+    def require_own_steps(self, accumulate_grad_batches: int) -> None:
+        """Raise ZooError where a Trainer is to accumulate gradients of a model that steps its optimizers itself."""
+        if not self.automatic_optimization and accumulate_grad_batches != 1:
+            raise ZooError(
+                f"accumulate_grad_batches {accumulate_grad_batches}: {type(self).__name__} steps two optimizers in turn, "
+                "each on what the other has done: batches don't add up to a larger one.\nGive a larger --data.batch_size."
+            )
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip the gradients of a model that steps its optimizers itself, of each optimizer by itself."""
+        if self._clipping is not None:
+            value, algorithm = self._clipping
+            self.clip_gradients(optimizer, value, algorithm or "norm")
+
+    def teardown(self, stage: str) -> None:
+        """Give the Trainer its option back."""
+        if self._clipping is not None and (trainer := attached_trainer(self)) is not None:
+            trainer.gradient_clip_val, self._clipping = self._clipping[0], None
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Add the class, by which the file alone rebuilds the model, and the count of batches that a run takes up."""

@@ -2,6 +2,8 @@
 
 import inspect
 import os
+import shutil
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch._dynamo.exc import TorchDynamoException
 
 from callbacks import FinalValidation, GracefulStop, MetricsProgressBar, NonFiniteGuard
@@ -21,13 +24,15 @@ from zoo.errors import ZooError
 from zoo.files import WriteError, write_atomically
 from zoo.lightning import process_rank
 from zoo.models.base import GenerativeModule
-from zoo.runs.checkpoints import AtomicCheckpointIO, require_same_model
+from zoo.runs.checkpoints import AtomicCheckpointIO, read, require_same_model
 from zoo.runs.config import describe
 from zoo.runs.folder import new_run, run_of
 from zoo.runs.loggers import MetricsCSV, wandb_logger, wandb_mode
 from zoo.runs.run_checkpoint import RunCheckpoint
 
 __all__ = ["Run", "fit"]
+
+_REFUSALS = (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError)  # what a Trainer raises for its options
 
 
 @dataclass
@@ -110,13 +115,19 @@ def fit(
     options["strategy"] = _strategy(model, options)
     names = registry.name_of(type(model), registry.MODELS), registry.name_of(type(data), registry.DATA)
     config = describe(model, data, options) if config is None else config
+    _require_possible(model, options, resume)
     folder = _folder(model, data, root, names, resume)
     options["callbacks"] = [*_listed(options.get("callbacks")), *_own_callbacks(model, folder, options)]
     options["logger"] = _loggers(options.get("logger"), model, folder, names, wandb, config)
     options["plugins"] = _listed(options.get("plugins"))
     if not any(isinstance(plugin, CheckpointIO) for plugin in options["plugins"]):
         options["plugins"].append(AtomicCheckpointIO())
-    trainer = Trainer(default_root_dir=folder, **options)
+    try:
+        trainer = Trainer(default_root_dir=folder, **options)
+    except _REFUSALS as error:
+        if folder is not None and process_rank() == 0 and not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise _impossible(error) from error
     if compile:
         model.compile()
     if trainer.is_global_zero:
@@ -128,6 +139,43 @@ def fit(
     run = Run(model, data, trainer, folder)
     _train(run, resume)
     return run
+
+
+def _require_possible(model: GenerativeModule, options: Mapping[str, Any], resume: str | Path | None) -> None:
+    """ZooError, before anything is written, for options that the Trainer or the model can't train with."""
+    model.require_own_steps(options.get("accumulate_grad_batches") or 1)
+    bare = {"logger": False, "callbacks": None, "enable_checkpointing": False, "enable_progress_bar": False}
+    bare["gradient_clip_val"] = options.get("gradient_clip_val")
+    try:
+        Trainer(**{**options, **bare})
+    except _REFUSALS as error:
+        raise _impossible(error) from error
+    if resume is None:
+        return
+    checkpoint = read(resume)
+    begun = checkpoint.get("zoo_progress", {}).get("epoch", checkpoint.get("epoch", 0)) + 1
+    for name, at, what in (("max_epochs", begun, "epochs begun"), ("max_steps", checkpoint.get("global_step", 0), "steps")):
+        most = options.get(name)
+        if most is not None and 0 <= most < at:
+            raise ZooError(
+                f"{name} {most}: {resume} has {at} {what} already.\nGive {at} or more, or an earlier checkpoint."
+            )
+
+
+def _is_of_lightning(error: Exception) -> bool:
+    """Whether Lightning raised an error, of the options of a training and not of the code that is trained."""
+    there = {"pytorch_lightning", "lightning_fabric"}.intersection(_passed(error)[-1].parts)
+    return isinstance(error, MisconfigurationException) or (type(error) in (ValueError, TypeError) and bool(there))
+
+
+def _passed(error: Exception) -> list[Path]:
+    """The files that an error went through, outermost first."""
+    return [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def _impossible(error: Exception) -> ZooError:
+    text = " ".join(str(error).split())
+    return ZooError(f"Lightning can't train with these options: {text[:300]}\n`--help-all` lists the Trainer's options.")
 
 
 def _checked(options: dict[str, Any]) -> dict[str, Any]:
@@ -229,8 +277,10 @@ def _listed(given: Any) -> list[Any]:
 def _train(run: Run, resume: str | Path | None) -> None:
     """Train, and say where the results are."""
     trainer, folder = run.trainer, run.folder
+    begun, ended = run.model.training_batches, False
     try:
         trainer.fit(run.model, run.data, ckpt_path=resume, weights_only=True)
+        ended = True
     except TorchDynamoException as error:
         raise ZooError(
             f"torch.compile: {str(error).strip().splitlines()[0]}\n"
@@ -244,11 +294,23 @@ def _train(run: Run, resume: str | Path | None) -> None:
             what = str(error).splitlines()[0].rstrip(".")
         what = f"{what}; training stopped at batch {trainer.global_step}"
         raise ZooError(f"{what}.\nWhen that is mended, {advice}.") from error
+    except Exception as error:
+        restoring = any(file.name == "checkpoint_connector.py" for file in _passed(error))
+        if resume and restoring and str(resume) not in str(error):
+            why = " ".join((str(error) or type(error).__name__).split())
+            raise ZooError(f"{resume} is damaged or foreign: no training can go on from it ({why[:300]}).") from error
+        if _is_of_lightning(error):
+            raise _impossible(error) from error
+        raise
     finally:
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     logger.experiment.finish()
+        if not ended and not resume and folder is not None and run.model.training_batches == begun:
+            if trainer.is_global_zero:
+                shutil.rmtree(folder, ignore_errors=True)  # it was made for this, and nothing was trained
+        elif trainer.is_global_zero:
             print(f"pictures: {folder}/pictures\nmetrics:  {folder}/metrics.csv")
             if len(parts := list((folder or Path()).glob("wandb/offline-run-*"))) > 1:
                 print(f"W&B:      {len(parts)} parts of one run; to upload: wandb sync {folder}/wandb/offline-run-*")
