@@ -26,21 +26,25 @@ EPOCH = len(Digits(seed=0).train_dataloader())  # batches
 
 # A training that says at which batch it is, so that a signal can be sent in the midst of one.
 SCRIPT = """
-import signal, sys, time
+import os, signal, sys, time
 from pytorch_lightning import Callback, seed_everything
 from zoo.cli.main import main
 from zoo.models.vae import VAE
 
 objective, steps = VAE.objective, 0
 
+def say(line):
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(line, flush=True)
+
 def slow(self, batch):
     global steps
     if self.training:
         steps += 1
-        print("batch", steps, flush=True)
+        say(f"batch {{steps}}")
         time.sleep({sleep})
     elif steps:
-        print("validation", flush=True)
+        say("validation")
         time.sleep({sleep})
     return objective(self, batch)
 
@@ -69,7 +73,7 @@ class Training:
     def wait_for(self, line: str) -> None:
         while True:
             read = self.process.stdout.readline()
-            assert read, self.process.stderr.read()
+            assert read, (self.process.wait(10), self.said, self.process.stderr.read())
             self.said.append(read.strip())
             if read.strip() == line:
                 return

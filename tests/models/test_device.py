@@ -87,11 +87,11 @@ def test_gradients_can_be_clipped_under_autocast(case, tmp_path):
     """Lightning refuses it beside a fused optimizer."""
     model = build(case, 0)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    options = {"precision": "bf16-mixed", "gradient_clip_val": 1.0 if model.automatic_optimization else None}
+    options = {"precision": "bf16-mixed", "gradient_clip_val": 1.0}
     trainer = Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, default_root_dir=tmp_path, **quiet, **options)
     trainer.fit(model, Pixels(case, 1))
     fused = {group["fused"] for optimizer in trainer.optimizers for group in optimizer.param_groups}
-    assert fused == {not model.automatic_optimization}
+    assert fused == {False}
 
 
 def test_adam_is_fused_where_nothing_is_clipped():
