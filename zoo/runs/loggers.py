@@ -109,11 +109,11 @@ def _read(path: Path) -> dict[int, dict[str, Any]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            columns, rows = reader.fieldnames or ["step"], list(reader)
+            columns, rows = list(reader.fieldnames or ()), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ZooError(f"{path} can't be read as a table: {error}.\n{advice}") from error
-    if "step" not in columns:
-        raise ZooError(f"{path} has no column 'step', but {', '.join(columns[:5])}.\n{advice}")
+    if "step" not in columns and (columns or rows):
+        raise ZooError(f"{path} has no column 'step', but {', '.join(map(repr, columns[:5])) or 'none'}.\n{advice}")
     known: dict[int, dict[str, Any]] = {}
     for number, row in enumerate(rows, 1):
         if not re.fullmatch(r"\d{1,18}", row["step"] or "", re.ASCII) or None in row:

@@ -1,0 +1,76 @@
+"""A sample of the mutations of ``fuzz.py`` in every test run, a million in the slow ones, and the table of what they did."""
+
+import csv
+
+import pytest
+from conftest import REPOSITORY
+from fuzz import SECONDS, FoundError, Target, _changed, fuzz, shares, targets
+
+from zoo.errors import ZooError
+
+
+@pytest.mark.parametrize(("reader", "inputs"), shares(2_000), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_sample_of_mutations(reader, inputs):
+    outcome = fuzz(reader, inputs)
+    assert outcome.inputs == inputs
+    assert outcome.slowest < SECONDS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(("reader", "inputs"), shares(1_000_000), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_million_mutations(reader, inputs):
+    assert fuzz(reader, inputs, start=2).inputs == inputs
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda path: [][0], "IndexError"),
+        (lambda path: bytearray(2**31), "MemoryError"),
+        (lambda path: list(iter(int, 1)), "signal 27"),
+        (lambda path: __import__("os").kill(__import__("os").getpid(), 11), "signal 11"),
+        (lambda path: (_ for _ in ()).throw(ZooError("of\nthree\nlines")), "AssertionError"),
+    ],
+    ids=["error", "memory", "time", "crash", "message"],
+)
+def test_what_is_looked_for_is_found(monkeypatch, harm, message):
+    """A reader that does such a thing at the tenth input, or at each."""
+    monkeypatch.setattr("fuzz.targets", lambda: {"bad": Target(harm, (b"abc",))})
+    monkeypatch.setattr("fuzz.SECONDS", 0.3)
+    with pytest.raises(FoundError, match=message):
+        fuzz("bad", 10)
+
+
+def test_every_reader_reads_what_is_valid(tmp_path):
+    """What is changed is valid before; drawn sprites are made anew instead of being refused."""
+    for name, target in targets().items():
+        for number, content in enumerate(target.seeds):
+            path = tmp_path / ("metrics.csv" if name == "metrics" else f"{name}-{number}")
+            path.write_bytes(content)
+            if name != "decoded pictures":  # whose name is that of the cache, beside the file
+                target.read(path)
+
+
+def test_mutations_are_many_and_differ():
+    from hypothesis import given, settings
+
+    seen = set()
+
+    @settings(max_examples=200, database=None, deadline=None)
+    @given(_changed((bytes(range(100)),), ()))
+    def collect(content):
+        seen.add(content)
+
+    collect()
+    assert len(seen) > 190
+
+
+def test_the_table_is_of_a_million():
+    with (REPOSITORY / "results" / "fuzz.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["reader"] for row in rows} == set(targets())
+    assert sum(int(row["inputs"]) for row in rows) >= 1_000_000
+    assert max(float(row["slowest_seconds"]) for row in rows) < SECONDS
+    page = (REPOSITORY / "docs" / "security.md").read_text()
+    assert f"{sum(int(row['inputs']) for row in rows):,} inputs" in page
