@@ -13,7 +13,7 @@ _NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "INT")
 _PAYLOADS = ("BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8")
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "MARK": lambda: _MARK}
 _DEEPEST = 60  # containers within containers
-_MOST = 1_000_000  # opcodes: what a checkpoint of ten thousand tensors has, and done in seconds
+_WRITTEN_OUT = 2_000_000  # values, of what is held several times each time
 
 
 class ForeignCallError(ValueError):
@@ -35,20 +35,24 @@ class Global(NamedTuple):
 
 
 def read_pickle(
-    content: bytes, calls: Mapping[str, Callable[..., Any]], storage: Callable[[Any], Any] | None = None
+    content: bytes,
+    calls: Mapping[str, Callable[..., Any]],
+    storage: Callable[[Any], Any] | None = None,
+    most: int = 1_000_000,
 ) -> Any:
     """What a pickle holds, made of ``None``, numbers, strings, bytes, tuples, lists and dictionaries, and of no classes.
 
     The standard library's ``Unpickler``, restricted or not, can be held up for ever by some kilobytes: tuples that hold
     each other twice, thirty times over, are hashed for years. Here time and memory are bounded by the length of the pickle:
-    dictionaries have strings and numbers as keys, nothing contains itself, and nothing is much larger written out than
-    it is stored.
+    keys of dictionaries are strings, small numbers, and tuples of these, nothing contains itself, and nothing is far larger
+    written out than it is stored.
 
     Arguments:
         content: The pickle.
         calls: What it may call, by the names that it uses: they get the arguments, and what they return takes the place of
             the object. Where the pickle also sets an object's state, it must have a method ``build(state)``.
         storage: Called with each persistent id; without it there may be none.
+        most: How many opcodes it may have; a million takes about a second.
 
     Raises:
         ForeignCallError: where it wants to call anything else.
@@ -64,13 +68,13 @@ def read_pickle(
     """
     machine = _Machine(calls, storage)
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        if number > _MOST:
-            raise ValueError(f"it has more than {_MOST:,} opcodes")
+        if number > most:
+            raise ValueError(f"it has more than {most:,} opcodes")
         if (run := machine.opcodes.get(opcode.name)) is None:
             raise ValueError(f"it has the opcode {opcode.name}, which data do not need")
         run(argument)
     (value,) = machine.stack
-    _require_tree(value, 20 * len(content) + 10_000)
+    _require_tree(value, _WRITTEN_OUT)
     return value
 
 
@@ -148,9 +152,8 @@ class _Machine:
         target = self._top(dict)
         if len(items) % 2:
             raise ValueError("its opcodes don't fit together")
-        for key in items[::2]:  # numbers that all have one hash would make a dictionary as slow as a list
-            if not isinstance(key, str | bytes) and not (isinstance(key, int) and 0 <= key < 2**31):
-                raise ValueError("a key in it is neither a string nor a small number")
+        if not all(map(_is_key, items[::2])):
+            raise ValueError("a key in it is neither a string nor a small number")
         target.update(zip(items[::2], items[1::2], strict=True))
 
     def _top(self, kind: type = object) -> Any:
@@ -169,6 +172,13 @@ class _Machine:
                 del self.stack[place:]
                 return items
         raise ValueError("its opcodes don't fit together")
+
+
+def _is_key(key: Any, depth: int = 0) -> bool:
+    """Whether a key is hashed at once, and not like all others: large numbers may be chosen to have one hash."""
+    if isinstance(key, tuple):
+        return depth < 3 and len(key) < 16 and all(_is_key(part, depth + 1) for part in key)
+    return isinstance(key, str | bytes | None) or (isinstance(key, int | float) and -(2**31) < key < 2**31)
 
 
 def _require_tree(value: Any, most: int) -> None:

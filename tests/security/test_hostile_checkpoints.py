@@ -4,7 +4,7 @@ import enum
 import io
 import pickle
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -218,16 +218,22 @@ def test_all_that_a_checkpoint_may_hold_is_read(tmp_path, checkpoint):
         "parameter": torch.nn.Parameter(torch.ones(2)),
         "ordered": OrderedDict(a=1),
         "set": {1, 2},
+        "keys": {(1, "a"): 1, ((1, 2), None): 2, -1: 3, 0.5: 4, None: 5, True: 6, b"b": 7},
+        "counter": Counter(a=2),
+        "complex": 1 + 2j,
+        "bytearray": bytearray(b"\0\xff"),
+        "sparse": torch.eye(3).to_sparse(),
         "unsigned": torch.zeros(3, dtype=torch.uint16),
         "expanded": torch.zeros(1).expand(100),
     }
     torch.save({**torch.load(checkpoint, weights_only=True), "more": more}, tmp_path / "x.ckpt")
     found = read(tmp_path / "x.ckpt")["more"]
-    for name in ("numbers", "names", "types", "ordered", "set"):
+    for name in ("numbers", "names", "types", "ordered", "set", "keys", "counter", "complex", "bytearray"):
         assert found[name] == more[name]
     for ours, theirs in zip(found["tensors"], more["tensors"], strict=True):
         assert torch.equal(ours, theirs) and ours.dtype == theirs.dtype
     assert torch.equal(found["parameter"], more["parameter"])
+    assert torch.equal(found["sparse"].to_dense(), torch.eye(3))
     assert isinstance(zoo.load(tmp_path / "x.ckpt"), VAE)
 
 

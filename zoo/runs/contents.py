@@ -22,6 +22,7 @@ _SIZES = {  # bytes of an element
     "ComplexDoubleStorage": 16,
 }
 _REPEATED = 2**20  # elements that a tensor may have although less is stored: an expanded one repeats what there is
+_OPCODES = 3_000_000  # of thirty thousand tensors with Adam's two averages of each
 _LARGEST = 2**28  # dimensions of an example
 _RESUMED = {  # what training goes on with, beside the model
     **dict.fromkeys(("loops", "callbacks"), dict),
@@ -114,7 +115,7 @@ def _outline(path: Path) -> Any:
                 raise ValueError("a tensor in it has another size than its contents")
             return _Storage(elements)
 
-        return read_pickle(archive.read(pickled), _calls(), storage)
+        return read_pickle(archive.read(pickled), _calls(), storage, _OPCODES)
 
 
 def _calls() -> dict[str, Callable[..., Any]]:
@@ -133,11 +134,22 @@ def _calls() -> dict[str, Callable[..., Any]]:
         "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
         "torch.Size": tuple,
         "torch.device": lambda *arguments: arguments,
+        "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
+        "torch._utils._rebuild_sparse_tensor": lambda layout, parts: _Tensor(tuple(parts[2])),
+        "torch.serialization._get_layout": lambda name: name,
         "collections.OrderedDict": lambda: _Ordered(),
+        "collections.Counter": lambda *counts: dict(*counts),
         "_codecs.encode": lambda text, encoding: text.encode("latin1"),
         "__builtin__.set": list,
         "builtins.set": list,
+        **dict.fromkeys(("__builtin__.complex", "builtins.complex"), complex),
+        **dict.fromkeys(("__builtin__.bytearray", "builtins.bytearray"), _bytes),
     }
+
+
+def _bytes(text: str | bytes = b"", encoding: str = "latin-1") -> bytes:
+    """A ``bytearray`` of contents, and not of a length."""
+    return text.encode(encoding) if isinstance(text, str) else bytes(memoryview(text))
 
 
 def _refuse(*_: object) -> None:
