@@ -113,7 +113,8 @@ def _read(path: Path) -> dict[int, dict[str, Any]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise ZooError(f"{path} can't be read as a table: {error}.\n{advice}") from error
     if "step" not in columns and (columns or rows):
-        raise ZooError(f"{path} has no column 'step', but {', '.join(map(repr, columns[:5])) or 'none'}.\n{advice}")
+        found = " ".join(", ".join(columns[:5]).split()) or "none"
+        raise ZooError(f"{path} has no column 'step', but {found[:200]}.\n{advice}")
     known: dict[int, dict[str, Any]] = {}
     for number, row in enumerate(rows, 1):
         if not re.fullmatch(r"\d{1,18}", row["step"] or "", re.ASCII) or None in row:
