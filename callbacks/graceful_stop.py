@@ -129,8 +129,8 @@ class GracefulStop(Callback):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._received = received
-        _end_processes(trainer, received)  # those that Lightning started, which nobody else may tell
         if not self._training:
+            _end_processes(trainer, signal.SIGTERM)
             _say(trainer, f"stopped by {received.name} before anything was trained.")
             raise TrainingStopped(received, None)
         _say(trainer, f"{received.name}: stopping after this batch; once more to stop at once.")
@@ -175,6 +175,7 @@ def _say(trainer: Trainer, line: str) -> None:
 
 
 def _end_processes(trainer: Trainer, number: signal.Signals) -> None:
+    """Pass a signal on to the processes that Lightning started; Ctrl-C reaches them by itself."""
     for process in getattr(trainer.strategy.launcher, "procs", ()):
         if process.poll() is None:
             process.send_signal(number)

@@ -67,6 +67,7 @@ class Training:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.said: list[str] = []
 
@@ -230,10 +231,15 @@ def test_slurm_queues_the_job_again_and_it_goes_on_by_itself(tmp_path):
     assert not list(tmp_path.rglob("hpc_ckpt*"))
 
 
-def test_two_processes_stop_at_the_same_batch(tmp_path):
+@pytest.mark.parametrize("whom", ["the first", pytest.param("all", marks=pytest.mark.slow)])
+def test_two_processes_stop_at_the_same_batch(tmp_path, whom):
+    """A scheduler may tell the first process alone; Ctrl-C on a terminal tells all."""
     training = Training(tmp_path, "--trainer.devices", "2", "--trainer.max_epochs", "30")
     training.wait_for("batch 3")
-    training.process.send_signal(signal.SIGTERM)  # to the first one alone
+    if whom == "all":
+        os.killpg(training.process.pid, signal.SIGTERM)
+    else:
+        training.process.send_signal(signal.SIGTERM)
     returned, err = training.end()
     assert returned == 143, err
     last = tmp_path / "runs" / "vae-digits" / "1" / "checkpoints" / "last.ckpt"
