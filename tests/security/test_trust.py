@@ -172,6 +172,22 @@ def test_a_run_of_somebody_else_is_not(tmp_path, checkpoint, own, monkeypatch):
     assert not (tmp_path / "imported").exists()
 
 
+@pytest.mark.parametrize("package", [False, True])
+def test_code_that_came_with_a_run_is_not(tmp_path, checkpoint, own, monkeypatch, package):
+    """A run folder from elsewhere, in which a command is typed."""
+    run = tmp_path / "run"
+    path = changed(checkpoint, run / "checkpoints" / "last.ckpt", f"{own}.Mine")
+    write_config(run, f"{own}.Mine")
+    (run / own).mkdir() if package else None
+    shutil.move(f"{own}.py", run / own / "__init__.py" if package else run / f"{own}.py")
+    monkeypatch.chdir(run)
+    monkeypatch.syspath_prepend(str(run))
+    with pytest.raises(ZooError, match="not part of the zoo"):
+        zoo.load(path)
+    assert not (tmp_path / "imported").exists()
+    assert type(zoo.load(path, trust=[own])).__name__ == "Mine"
+
+
 def test_evaluation_imports_the_data_of_a_run_of_ones_own_alone(tmp_path, checkpoint, own, monkeypatch, capsys):
     path = changed(checkpoint, tmp_path / "run" / "last.ckpt")
     write_config(tmp_path / "run", "zoo.models.VAE", data=f"{own}.MyDigits")

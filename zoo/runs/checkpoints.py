@@ -1,6 +1,7 @@
 """Checkpoints: read safely, explained when they are not what they should be, and turned back into models."""
 
 import contextlib
+import importlib.util
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -107,7 +108,10 @@ def load(path: str | Path, map_location: str | torch.device = "cpu", trust: Iter
 
 
 def named_in_config(path: str | Path) -> set[str]:
-    """The modules of the classes in the ``config.yaml`` of the run that a checkpoint lies in, if that file is one's own."""
+    """The modules of the classes in the ``config.yaml`` of the run that a checkpoint lies in, if that file is one's own.
+
+    A module that lies in the run folder itself came with it, and does not count.
+    """
     run = run_of(path)
     if run is None or (hasattr(os, "getuid") and (run / "config.yaml").stat().st_uid != os.getuid()):
         return set()
@@ -121,7 +125,17 @@ def named_in_config(path: str | Path) -> set[str]:
             sections += section.values() if isinstance(section, dict) else section
         elif isinstance(section, str) and registry.is_class_path(section):
             found.add(section.rpartition(".")[0])
-    return found
+    return {module for module in found if not _lies_in(module.partition(".")[0], run)}
+
+
+def _lies_in(module: str, folder: Path) -> bool:
+    """Whether a module or package that is not imported yet would come from a folder."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return False
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
+    return any(folder.resolve() in Path(place).resolve().parents for place in places if place)
 
 
 @contextlib.contextmanager
