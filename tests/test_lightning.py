@@ -2,12 +2,15 @@
 
 import ast
 import inspect
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
 import torch
 from conftest import REPOSITORY
 from jsonargparse import ArgumentParser
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
@@ -26,6 +29,7 @@ from zoo.lightning import (
     process_rank,
     quiet_lightning,
     set_hyperparameters,
+    take_children,
     writes_row,
 )
 
@@ -176,10 +180,23 @@ def test_set_hyperparameters(tmp_path):
     assert Model.load_from_checkpoint(tmp_path / "model.ckpt").layer.in_features == 3, moved("set_hyperparameters")
 
 
+def test_take_children():
+    """Lightning's thread, which would kill this process when one of those has failed, sees none of them any more."""
+    assert take_children(Trainer(accelerator="cpu", devices=1, logger=False)) == [], moved("take_children")
+    launcher = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False).strategy.launcher
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"]) as child:
+        launcher.procs.append(child)
+        child.wait()
+        thread = _ChildProcessObserver(main_pid=-1, child_processes=launcher.procs)
+        assert take_children(type("Trainer", (), {"strategy": type("Strategy", (), {"launcher": launcher})})) == [child]
+        assert thread._run(), moved("take_children")
+        assert launcher.procs == [child], moved("take_children")
+
+
 def test_every_function_is_tested():
     tested = {
         writes_row, is_fast_dev_run, log_interval, overfits, option_strings, process_rank, datamodule_of, attached_trainer,
-        set_hyperparameters, quiet_lightning, instantiate_stored,
+        set_hyperparameters, quiet_lightning, instantiate_stored, take_children,
     }  # fmt: skip
     assert {getattr(zoo.lightning, name) for name in zoo.lightning.__all__} == tested
     assert all(inspect.getdoc(function) for function in tested)

@@ -4,6 +4,7 @@
 """
 
 import logging
+import subprocess
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -24,6 +25,7 @@ __all__ = [
     "process_rank",
     "quiet_lightning",
     "set_hyperparameters",
+    "take_children",
     "writes_row",
 ]
 
@@ -77,6 +79,20 @@ def option_strings(parser: "ArgumentParser") -> list[str]:
     argparse, and jsonargparse which derives from it, give the names of their options to nobody: help and usage alone.
     """
     return list(parser._option_string_actions)
+
+
+def take_children(trainer: "Trainer") -> "list[subprocess.Popen]":
+    """The processes that Lightning has started from this one, which are ours to watch from now on; none under a launcher.
+
+    Lightning looks at them every five seconds, and if one has failed it kills all, this one too, before anybody can say so.
+    Its thread and the launcher share a list, which is emptied; the launcher gets another.
+    """
+    launcher: Any = trainer.strategy.launcher
+    children = list(getattr(launcher, "procs", []))
+    if children:
+        launcher.procs.clear()
+        launcher.procs = children
+    return children
 
 
 def attached_trainer(module: "LightningModule") -> "Trainer | None":

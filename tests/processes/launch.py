@@ -14,6 +14,8 @@ import torch.distributed as dist
 import torch.multiprocessing
 from conftest import REPOSITORY
 
+import zoo.distributed
+
 Task = Callable[[Path], object]
 
 
@@ -36,6 +38,9 @@ def main(*tasks: Task) -> None:
     """What a script of tasks does: the one that is named, in a folder, on each of some numbers of processes."""
     name, folder, *processes = sys.argv[1:]
     (task,) = (task for task in tasks if task.__name__ == name)
+    if "RANK" in os.environ:  # a launcher has started the processes
+        dist.init_process_group("gloo", timeout=timedelta(seconds=120))
+        _do(task, Path(folder))
     for count in map(int, processes):
         arguments = (count, task, Path(folder))
         torch.multiprocessing.start_processes(_rank, arguments, nprocs=count, start_method="fork")
@@ -52,6 +57,10 @@ def _rank(number: int, count: int, task: Task, folder: Path) -> None:
         os.environ.update({name: str(value) for name, value in places.items()})
         meeting = f"file://{folder / f'meeting-{count}'}"
         dist.init_process_group("gloo", meeting, rank=number, world_size=count, timeout=timedelta(seconds=120))
-    torch.save(task(folder), folder / f"{count}-{number}.pt")
-    if count > 1:
+    _do(task, folder)
+
+
+def _do(task: Task, folder: Path) -> None:
+    torch.save(task(folder), folder / f"{zoo.distributed.processes()}-{zoo.distributed.rank()}.pt")
+    if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,5 +1,6 @@
 """What the tests compare between one process and several: gradients and metrics of every registered model."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -169,7 +170,8 @@ def models() -> Iterator[tuple[str, GenerativeModule]]:
 
 def trainer(model: GenerativeModule, folder: Path, *callbacks: Callback, **options) -> Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    several = {"devices": processes(), "strategy": model.strategy} if processes() > 1 else {"devices": 1}
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    several = {"devices": here, "num_nodes": processes() // here} | ({"strategy": model.strategy} if processes() > 1 else {})
     options = {**quiet, **several, "callbacks": [Seeded(), *callbacks], **options}
     return Trainer(accelerator="cpu", default_root_dir=folder, **options)
 
@@ -297,6 +299,12 @@ def metrics(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
     return found
 
 
+def hosts(folder: Path) -> dict[str, tuple]:
+    """In double precision, gradients with unequal shares, whichever hosts processes are on."""
+    torch.set_default_dtype(torch.float64)
+    return {name: compared(name, step(model, SHARES[processes()]["unequal"], folder), folder) for name, model in models()}
+
+
 def evaluations(folder: Path) -> dict[str, dict[str, float]]:
     """Of each model, everything that is measured of it on a test split, with importance samples and scores of codes."""
     return {name: evaluated(model) for name, model in models()}
@@ -328,4 +336,4 @@ def scores(folder: Path) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    main(gradients, sample, metrics, evaluations, scores)
+    main(gradients, sample, metrics, hosts, evaluations, scores)

@@ -16,6 +16,7 @@ from zoo.lightning import process_rank, quiet_lightning
 from zoo.registry import import_class
 from zoo.runs.checkpoints import load, named_in_config
 from zoo.runs.folder import run_of
+from zoo.runs.peers import explain_lost_peers
 
 __all__ = ["evaluate"]
 
@@ -36,14 +37,10 @@ def evaluate(
     seed_everything(seed, verbose=False)  # data that are drawn at random take it too
     model = load(ckpt, trust=trust or ())
     run = run_of(ckpt)
-    found = evaluation.evaluate(
-        model,
-        _data(run, data, data_options, {*(trust or ()), *named_in_config(ckpt)}),
-        seed=seed,
-        accelerator="gpu" if gpus else "cpu",
-        devices=gpus or 1,
-        **options,
-    )
+    examples = _data(run, data, data_options, {*(trust or ()), *named_in_config(ckpt)})
+    devices: dict[str, Any] = {"accelerator": "gpu" if gpus else "cpu", "devices": gpus or 1}
+    with explain_lost_peers(lambda: "Type the command again."):
+        found = evaluation.evaluate(model, examples, seed=seed, **devices, **options)
     if process_rank() != 0:
         return
     found.checkpoint = ckpt

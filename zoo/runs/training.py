@@ -28,6 +28,7 @@ from zoo.runs.checkpoints import AtomicCheckpointIO, read, require_same_model
 from zoo.runs.config import describe
 from zoo.runs.folder import new_run, run_of
 from zoo.runs.loggers import MetricsCSV, wandb_logger, wandb_mode
+from zoo.runs.peers import PeerWatch, explain_lost_peers
 from zoo.runs.run_checkpoint import RunCheckpoint
 
 __all__ = ["Run", "fit"]
@@ -230,7 +231,7 @@ def _folder(
 def _own_callbacks(model: GenerativeModule, folder: Path | None, options: Mapping[str, Any]) -> list[Callback]:
     """What every run has, unless the same was given or switched off."""
     given = _listed(options.get("callbacks"))
-    own: list[Callback] = []
+    own: list[Callback] = [PeerWatch()]
     if not any(isinstance(callback, NonFiniteGuard) for callback in given):
         own.append(NonFiniteGuard())
     if not any(isinstance(callback, GracefulStop) for callback in given):
@@ -279,7 +280,8 @@ def _train(run: Run, resume: str | Path | None) -> None:
     trainer, folder = run.trainer, run.folder
     begun, ended = run.model.training_batches, False
     try:
-        trainer.fit(run.model, run.data, ckpt_path=resume, weights_only=True)
+        with explain_lost_peers(lambda: f"{_go_on(folder).capitalize()}."):
+            trainer.fit(run.model, run.data, ckpt_path=resume, weights_only=True)
         ended = True
     except TorchDynamoException as error:
         raise ZooError(
@@ -287,13 +289,11 @@ def _train(run: Run, resume: str | Path | None) -> None:
             "It needs a C++ compiler on the CPU, Triton on a GPU; or leave --compile out."
         ) from error
     except OSError as error:
-        last = folder / "checkpoints" / "last.ckpt" if folder is not None else None
-        advice = f"go on with --ckpt_path {last}" if last is not None and last.exists() else "start again"
         what = f"{error.strerror or error}: {error.filename or folder}"
         if isinstance(error, WriteError):
             what = str(error).splitlines()[0].rstrip(".")
         what = f"{what}; training stopped at batch {trainer.global_step}"
-        raise ZooError(f"{what}.\nWhen that is mended, {advice}.") from error
+        raise ZooError(f"{what}.\nWhen that is mended, {_go_on(folder)}.") from error
     except Exception as error:
         restoring = any(file.name == "checkpoint_connector.py" for file in _passed(error))
         if resume and restoring and str(resume) not in str(error):
@@ -315,3 +315,9 @@ def _train(run: Run, resume: str | Path | None) -> None:
             if len(parts := list((folder or Path()).glob("wandb/offline-run-*"))) > 1:
                 print(f"W&B:      {len(parts)} parts of one run; to upload: wandb sync {folder}/wandb/offline-run-*")
             print(f"run: {folder}", flush=True)
+
+
+def _go_on(folder: Path | None) -> str:
+    """What to do after a training that broke off."""
+    last = folder / "checkpoints" / "last.ckpt" if folder is not None else None
+    return f"go on with --ckpt_path {last}" if last is not None and last.exists() else "start again"
