@@ -1,5 +1,6 @@
 """Runs tasks on several processes, forked from one that has imported everything and computed nothing."""
 
+import faulthandler
 import logging
 import os
 import subprocess
@@ -16,6 +17,7 @@ from conftest import REPOSITORY
 
 import zoo.distributed
 
+_LIMIT = 240  # seconds, after which a process that waits says where
 Task = Callable[[Path], object]
 
 
@@ -43,11 +45,14 @@ def main(*tasks: Task) -> None:
         _do(task, Path(folder))
     for count in map(int, processes):
         arguments = (count, task, Path(folder))
-        torch.multiprocessing.start_processes(_rank, arguments, nprocs=count, start_method="fork")
+        started = torch.multiprocessing.start_processes(_rank, arguments, nprocs=count, join=False, start_method="fork")
+        while not started.join():
+            pass
 
 
 def _rank(number: int, count: int, task: Task, folder: Path) -> None:
     """One process, as Lightning sees those of a launcher. They meet in a file, so that no port can be taken."""
+    faulthandler.dump_traceback_later(_LIMIT, exit=True)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

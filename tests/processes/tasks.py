@@ -1,28 +1,36 @@
 """What the tests compare between one process and several: gradients and metrics of every registered model."""
 
+import copy
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from launch import main
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import Logger
 from test_contract import SMALL, SPECS
 from torch import Tensor, nn
 
 from callbacks import DisentanglementScores
 from datamodules.base import DataModule
-from datamodules.loader import Arrays
+from datamodules.loader import Arrays, TrainLoader
 from zoo import registry
 from zoo.distributed import all_sum, common_noise, gather, processes, rand, rank, separate_noise
+from zoo.distributions.posteriors import POSTERIORS
+from zoo.distributions.priors import PRIORS
 from zoo.errors import ZooError
 from zoo.evaluation import evaluate
+from zoo.models import DIPVAE, GAN, VAE, FactorVAE, FlowPlusPlus
 from zoo.models.base import Autoencodes, GenerativeModule, HasLikelihood, HasPosterior
+from zoo.models.gan import LOSSES
 from zoo.nets.batch_norm import synchronize_batch_norm
 from zoo.spec import Batch, DataSpec
 
+NETWORKS = ("conv", "gated_conv", "locatello", "bolts_resnet18")
 SHARES = {  # of global batches, by the number of processes
     1: {"equal": [12], "unequal": [12], "tiny": [3]},
     2: {"equal": [6, 6], "unequal": [7, 5], "tiny": [1, 2]},
@@ -63,6 +71,36 @@ class WithFactors(Given):
             return torch.stack([torch.arange(n) % 2, torch.arange(n) % 3], 1)
 
         return {name: Arrays(arrays.x, factors(len(arrays))) for name, arrays in super().load().items()}
+
+
+class Batches(Given):
+    """The same with a split for training, in global batches of 6, 6 and 3."""
+
+    def __init__(self, spec: DataSpec):
+        super().__init__(spec)
+        self.batch_size = 6 // processes()
+
+    def load(self) -> dict[str, Arrays]:
+        return {**super().load(), "train": Arrays(draw(self.spec, 15, 3))}
+
+    def train_dataloader(self) -> TrainLoader:
+        return DataModule.train_dataloader(self)
+
+
+class Rows(Logger):
+    """What loggers get, by step and name."""
+
+    name = version = "rows"
+
+    def __init__(self):
+        super().__init__()
+        self.found: dict[tuple[int, str], float] = {}
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.found |= {(step, name): value for name, value in metrics.items()}
+
+    def log_hyperparams(self, *_) -> None:
+        pass
 
 
 class Alone:
@@ -299,6 +337,73 @@ def metrics(folder: Path) -> dict[tuple[str, str], dict[str, float]]:
     return found
 
 
+def variants(folder: Path) -> dict[str, tuple]:
+    """In double precision and with unequal shares, gradients with every component and option that may see the batch."""
+    torch.set_default_dtype(torch.float64)
+    vectors, image = SPECS[3], SPECS[0]
+    small, flow = {"hidden": 16, "latent_dim": 3}, SMALL["flowpp"]
+    given = [(VAE, vectors, {"posterior": name}) for name in POSTERIORS]
+    given += [(VAE, vectors, {"prior": name}) for name in PRIORS]
+    given += [(VAE, vectors, {"kl": kl}) for kl in ({"free_bits": 0.01}, {"capacity": 1.0}, {"warmup": 5})]
+    given += [(VAE, image, {"network": name}) for name in NETWORKS if name != "bolts_resnet18" or find_spec("pl_bolts")]
+    given += [(DIPVAE, vectors, {"variant": "II", "posterior": name}) for name in ("diagonal", "full")]
+    given += [(FactorVAE, vectors, {"posterior": "iaf", "kl": {"free_bits": 0.01}})]
+    given = [(cls, spec, {**small, **options}) for cls, spec, options in given]
+    given += [(GAN, spec, {"loss": loss, "width": 8}) for loss in LOSSES for spec in (vectors, image)]
+    given += [(GAN, image, {"width": 8, name: value}) for name, value in (("r1", 1.0), ("gradient_penalty", 1.0))]
+    given += [(GAN, image, {"width": 8, "spectral_norm": True, "loss": "hinge"})]
+    given += [(FlowPlusPlus, image, {**flow, "dequantization": name}) for name in ("variational", "uniform", "none")]
+    given += [(FlowPlusPlus, image, {**flow, "coupling": name}) for name in ("affine", "spline")]
+    found = {}
+    for cls, spec, options in given:
+        seed_everything(0, verbose=False)
+        key = f"{cls.__name__}-{len(found)}-{options}"
+        gradients = step(cls(spec, **options), SHARES[processes()]["unequal"], folder)
+        found[key] = compared(f"variant-{len(found)}", gradients, folder)
+    return found
+
+
+def training(folder: Path) -> dict[str, dict[str, float]]:
+    """Of each model in double precision, what loggers get of three epochs, and what weights are in the end."""
+    torch.set_default_dtype(torch.float64)
+    found = {}
+    for name, model in models():
+        with_common_noise(model)
+        rows = Rows()
+        data = Batches(model.spec)
+        options = {"max_epochs": 3, "log_every_n_steps": 1, "logger": rows, "num_sanity_val_steps": 1}
+        trainer(model, folder, **options).fit(model, data)
+        weights = {f"weights/{key}": float(value.double().norm()) for key, value in model.state_dict().items()}
+        found[name] = {**{f"{step}/{key}": value for (step, key), value in rows.found.items()}, **weights}
+    return found
+
+
+def resumed(folder: Path) -> dict[str, list[str]]:
+    """Of each model, the weights that differ, in a bit, between a training of five batches and one that went on after three.
+
+    Random numbers are each process's own.
+    """
+    found = {}
+    for name, whole in models():
+        first, rest = copy.deepcopy(whole), copy.deepcopy(whole)
+        options = {"limit_val_batches": 1, "val_check_interval": 1}
+        path = folder / f"{name}.ckpt"
+        trained(whole, folder, 5, **options)
+        trained(first, folder, 3, **options).save_checkpoint(path)
+        seed_everything(7, verbose=False)
+        trained(rest, folder, 5, path, **options)
+        other = rest.state_dict()
+        found[name] = [key for key, value in whole.state_dict().items() if not torch.equal(other[key], value)]
+    return found
+
+
+def trained(model: GenerativeModule, folder: Path, steps: int, ckpt: Path | None = None, **options) -> Trainer:
+    fit = trainer(model, folder, max_steps=steps, **options)
+    fit.callbacks = [callback for callback in fit.callbacks if not isinstance(callback, Seeded)]
+    fit.fit(model, Batches(model.spec), ckpt_path=ckpt, weights_only=True)
+    return fit
+
+
 def hosts(folder: Path) -> dict[str, tuple]:
     """In double precision, gradients with unequal shares, whichever hosts processes are on."""
     torch.set_default_dtype(torch.float64)
@@ -336,4 +441,4 @@ def scores(folder: Path) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    main(gradients, sample, metrics, hosts, evaluations, scores)
+    main(gradients, variants, training, resumed, sample, metrics, hosts, evaluations, scores)
