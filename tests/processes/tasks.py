@@ -367,14 +367,27 @@ def training(folder: Path) -> dict[str, dict[str, float]]:
     """Of each model in double precision, what loggers get of three epochs, and what weights are in the end."""
     torch.set_default_dtype(torch.float64)
     found = {}
+    for ending, more in ("", {}), (", accumulated", {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5}):
+        for name, model in models():
+            if more and not model.automatic_optimization:
+                continue
+            with_common_noise(model)
+            rows = Rows()
+            options = {"max_epochs": 3, "log_every_n_steps": 1, "logger": rows, "num_sanity_val_steps": 1}
+            trainer(model, folder, **options, **more).fit(model, Batches(model.spec))
+            weights = {f"weights/{key}": float(value.double().norm()) for key, value in model.state_dict().items()}
+            found[name + ending] = {**{f"{step}/{key}": value for (step, key), value in rows.found.items()}, **weights}
+    return found
+
+
+def compiled(folder: Path) -> dict[str, tuple]:
+    """In double precision and with unequal shares, the gradients of models that are compiled."""
+    torch.set_default_dtype(torch.float64)
+    found = {}
     for name, model in models():
-        with_common_noise(model)
-        rows = Rows()
-        data = Batches(model.spec)
-        options = {"max_epochs": 3, "log_every_n_steps": 1, "logger": rows, "num_sanity_val_steps": 1}
-        trainer(model, folder, **options).fit(model, data)
-        weights = {f"weights/{key}": float(value.double().norm()) for key, value in model.state_dict().items()}
-        found[name] = {**{f"{step}/{key}": value for (step, key), value in rows.found.items()}, **weights}
+        torch.compiler.reset()
+        model.compile(backend="eager")
+        found[name] = compared(name, step(model, SHARES[processes()]["unequal"], folder), folder)
     return found
 
 
@@ -441,4 +454,4 @@ def scores(folder: Path) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    main(gradients, variants, training, resumed, sample, metrics, hosts, evaluations, scores)
+    main(gradients, variants, compiled, training, resumed, sample, metrics, hosts, evaluations, scores)

@@ -6,6 +6,8 @@ import pytest
 import torch
 from launch import run
 
+from zoo import registry
+
 TASKS = Path(__file__).with_name("tasks.py")
 
 
@@ -75,10 +77,21 @@ def test_gradients_of_every_component_are_those_of_one_process(tmp_path):
 
 
 @pytest.mark.slow
+def test_gradients_of_compiled_models_are_those_of_one_process(tmp_path):
+    found = run(TASKS, "compiled", tmp_path, 1, 2)
+    for rank in found[2]:
+        assert {name: weight for name, (own, _, weight) in rank.items() if own > 1e-10} == {}
+
+
+@pytest.mark.slow
 def test_trainings_are_those_of_one_process(tmp_path):
-    """Three epochs with validations: every row of metrics, and the weights in the end."""
+    """Three epochs with validations: every row of metrics, and the weights in the end.
+
+    And the same with gradients that are accumulated and clipped, where Lightning does that.
+    """
     found = run(TASKS, "training", tmp_path, 1, 2, 3)
     assert {"2/train/loss", "2/val/loss", "8/val/loss"} <= found[1][0]["vae"].keys()
+    assert {*registry.MODELS, "vae, accumulated"} <= found[1][0].keys()
     for count in (2, 3):
         for number, rank in enumerate(found[count]):
             for name, one in found[1][0].items():
