@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from copy import deepcopy
 from typing import Any, cast
 
 import numpy as np
@@ -49,6 +50,7 @@ class Resumption(Callback):
     def __init__(self) -> None:
         self._before_validation: dict[str, Any] | None = None
         self._stored: dict[str, Any] | None = None
+        self._configured: list[list[dict[str, Any]]] = []
 
     @classmethod
     def attach(cls, trainer: Trainer) -> None:
@@ -59,8 +61,12 @@ class Resumption(Callback):
         callbacks += [logger for logger in trainer.loggers if isinstance(logger, Callback) and logger not in callbacks]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the random state: a validation that a checkpoint is written in is done again."""
-        self._before_validation = _random_state(pl_module)
+        """Note what a validation changes: one that a checkpoint is written in is done again."""
+        states = {each.state_key: deepcopy(each.state_dict()) for each in cast(Any, trainer).callbacks}
+        self._before_validation = {
+            "random": _random_state(pl_module),
+            "callbacks": {key: state for key, state in states.items() if state},
+        }
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget it."""
@@ -72,9 +78,12 @@ class Resumption(Callback):
         before = getattr(trainer.train_dataloader, "before", None)
         if progress["moment"] == STEP and before is not None:  # the batch that was given is not trained on
             checkpoint[type(datamodule_of(trainer)).__qualname__]["examples"] = before.examples
-        state = self._before_validation if progress["moment"] == VALIDATION else None
+        before_validation = self._before_validation if progress["moment"] == VALIDATION else None
+        if before_validation is not None:
+            checkpoint["callbacks"] = before_validation["callbacks"]
         checkpoint["zoo_progress"] = progress
-        checkpoint["zoo_random_states"] = _of_all_processes(state or _random_state(pl_module))
+        random_state = before_validation["random"] if before_validation is not None else _random_state(pl_module)
+        checkpoint["zoo_random_states"] = _of_all_processes(random_state)
         checkpoint["zoo_gradients"] = _accumulated(trainer, pl_module, progress)
         latest: dict[str, Tensor] = getattr(pl_module, "latest_of_all", dict)()
         checkpoint["zoo_latest_metrics"] = {name: value.cpu() for name, value in latest.items()}
@@ -86,11 +95,17 @@ class Resumption(Callback):
             _enter(trainer, checkpoint["zoo_progress"], checkpoint["loops"]["fit_loop"])
             _restore_random_state(pl_module, checkpoint["zoo_random_states"], trainer.global_rank)
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the optimizers' options as the model has them, before those of a checkpoint take their place."""
+        self._configured = [[_options(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up what the first batch, or what is left of the last one, depends on."""
         stored, self._stored = self._stored, None
         if stored is None:
             return
+        if stored.get("hyper_parameters", {}) != dict(pl_module.hparams):
+            _apply(self._configured, trainer)
         _restore_random_state(pl_module, stored["zoo_random_states"], trainer.global_rank)
         for name, parameter in pl_module.named_parameters():
             if name in stored["zoo_gradients"]:
@@ -98,6 +113,27 @@ class Resumption(Callback):
         if hasattr(pl_module, "latest_metrics"):
             latest = {name: value.to(pl_module.device) for name, value in stored["zoo_latest_metrics"].items()}
             cast(Any, pl_module).latest_metrics.update(latest)
+
+
+def _options(group: dict[str, Any]) -> dict[str, Any]:
+    """The options of an optimizer's group of parameters: learning rate, betas, weight decay, ..."""
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def _apply(configured: list[list[dict[str, Any]]], trainer: Trainer) -> None:
+    """Let optimizers have options that the model has now and not those of a checkpoint, where training goes on otherwise.
+
+    A schedule goes on where it was: its learning rate changes by the ratio of the new one to the old one.
+    """
+    for optimizer, groups in zip(trainer.optimizers, configured, strict=True):
+        for group, options in zip(optimizer.param_groups, groups, strict=True):
+            old, new = (each.get("initial_lr", each["lr"]) for each in (group, options))
+            rate = new if group["lr"] == old else group["lr"] * new / old if old else group["lr"]
+            group.update(options, lr=rate)
+    for config in trainer.lr_scheduler_configs:
+        if hasattr(config.scheduler, "base_lrs"):
+            groups = config.scheduler.optimizer.param_groups
+            config.scheduler.base_lrs = [group.get("initial_lr", group["lr"]) for group in groups]
 
 
 def _progress(trainer: Trainer) -> dict[str, Any]:
@@ -115,7 +151,7 @@ def _progress(trainer: Trainer) -> dict[str, Any]:
         "begun": done.current.started > done.current.processed,  # the step of the batch that is to be done again
         "stop": trainer.should_stop and not limit,
         "row": _row(trainer) if moment == BATCH_END else {},
-        "metrics": {name: value.cpu() for name, value in _latest(trainer, moment).items()},
+        "metrics": {name: value.cpu() for name, value in trainer.callback_metrics.items()},
     }
 
 
@@ -136,23 +172,9 @@ def _moment(trainer: Trainer) -> str:
     return EPOCH_END if epochs.processed > epochs.completed else AFTER
 
 
-def _latest(trainer: Trainer, moment: str) -> dict[str, Tensor]:
-    """``callback_metrics`` as they are once what is left of the batch is logged."""
-    due = _due(trainer) if moment == BATCH_END else {}
-    return {**trainer.callback_metrics, **due}
-
-
-def _due(trainer: Trainer) -> dict[str, Tensor]:
-    """What the model will log of the batch that was just trained."""
-    return getattr(trainer.lightning_module, "due_metrics", dict)()
-
-
 def _row(trainer: Trainer) -> dict[str, float]:
-    """The row that loggers will get of the batch that was just trained; empty where they get none."""
-    automatic = trainer.lightning_module.automatic_optimization
-    if not writes_row(trainer) or (automatic and trainer.fit_loop._should_accumulate()):
-        return {}
-    return {name: float(value) for name, value in {**trainer._logger_connector.metrics["log"], **_due(trainer)}.items()}
+    """What the batch that was just trained logged, for its row; what its model has yet to log is not in it."""
+    return {name: float(value) for name, value in trainer._logger_connector.metrics["log"].items()}
 
 
 def _enter(trainer: Trainer, progress: Any, state: dict[str, Any]) -> None:
@@ -271,10 +293,19 @@ class _ResumedEpochLoop(_TrainingEpochLoop):
 
     def advance(self, data_fetcher: Any) -> None:
         """What follows the last batch, in place of another one; its validation and its counters are the caller's next."""
+        if self.entry["moment"] == BATCH_END:
+            self._log_row()
         _restore_class(self, _TrainingEpochLoop)
-        if self.entry["row"]:
-            self.trainer._logger_connector.log_metrics(self.entry["row"])
         self._skip_next_val = self.entry["moment"] == VALIDATED or self.batch_progress.current.ready == 0
+
+
+    def _log_row(self) -> None:
+        """Log what the batch had yet to log, and its row where loggers get one."""
+        module, connector = self.trainer.lightning_module, self.trainer._logger_connector
+        due: dict[str, Tensor] = getattr(module, "due_metrics", dict)()
+        connector._callback_metrics.update(due)
+        if writes_row(self.trainer) and not (module.automatic_optimization and self._should_accumulate()):
+            connector.log_metrics({**self.entry["row"], **due})
 
 
 def _restore_class(loop: Any, cls: type) -> None:

@@ -193,6 +193,40 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(cli, run_folder):
     assert found == expected, "metrics.csv goes on where it was"
 
 
+def test_options_at_a_resume_are_applied_or_refused(cli, new_run_folder):
+    """config.yaml says what the start was, and a file beside it what each part went on with; the newest counts."""
+    last, began = new_run_folder / "checkpoints/last.ckpt", (new_run_folder / "config.yaml").read_text()
+
+    def resume(*arguments):
+        status, _, err = cli("fit", "--ckpt_path", last, *arguments)
+        return status, err
+
+    def rates():
+        return [group["lr"] for state in read(last)["optimizer_states"] for group in state["param_groups"]]
+
+    for arguments, parts in (
+        (["--seed", 5], ["--seed 5", "its seed, 0"]),
+        (["--data.seed", 7], ["seed 7", "its seed, 0"]),
+        (["--model.width", 8], ["the weights", "don't fit"]),
+    ):
+        status, err = resume("--trainer.max_steps", 33, *arguments)
+        assert status == 2
+        assert len(err.splitlines()) <= 2
+        assert all(part in err for part in parts)
+    assert sorted(path.name for path in new_run_folder.glob("config*")) == ["config.yaml"]
+
+    assert rates() == [2e-3, 2e-3]
+    assert resume("--model.lr", 1e-4, "--trainer.max_steps", 33)[0] == 0
+    assert rates() == [1e-4, 1e-4]
+    assert resume("--data.batch_size", 100, "--seed", 0, "--trainer.max_steps", 36)[0] == 0
+    assert rates() == [1e-4, 1e-4], "the settings are those of the part before"
+    assert (new_run_folder / "config.yaml").read_text() == began
+    second, third = (yaml.safe_load((new_run_folder / f"config-{part}.yaml").read_text()) for part in (2, 3))
+    assert (second["model"]["init_args"]["lr"], second["trainer"]["max_steps"]) == (1e-4, 33)
+    assert (third["model"]["init_args"]["lr"], third["data"]["init_args"]["batch_size"]) == (1e-4, 100)
+    assert [int(row["step"]) for row in rows(new_run_folder)] == list(range(36))
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_compile(cli):
     """A compiled run gives a checkpoint like any other."""
@@ -342,11 +376,11 @@ def test_a_run_folder_that_cant_be_written(cli, tmp_path):
     assert "--trainer.default_root_dir" in err
 
 
-@pytest.mark.parametrize("what", ["last.ckpt", "metrics.csv", "config.yaml"])
+@pytest.mark.parametrize("what", ["last.ckpt", "metrics.csv", "config-2.yaml"])
 def test_a_full_disk_keeps_what_was_good(new_run_folder, tmp_path, what):
     """A real limit on the size of files, in a process of its own; a file of each kind is the first that is too large."""
     last = new_run_folder / "checkpoints" / "last.ckpt"
-    size = {"last.ckpt": 100_000, "metrics.csv": 3_000, "config.yaml": 1_000}[what]
+    size = {"last.ckpt": 100_000, "metrics.csv": 3_000, "config-2.yaml": 1_000}[what]
     code = f"""
 import resource, signal, sys
 from zoo.cli.main import main
@@ -363,7 +397,7 @@ main("fit", sys.argv[1:])
     assert done.returncode == 2, done.stderr
     error, advice = done.stderr.strip().splitlines()[-2:]
     assert f"{what} can't be written: File too large" in error
-    assert advice == f"When that is mended, go on with --ckpt_path {last}." or what == "config.yaml"
+    assert advice == f"When that is mended, go on with --ckpt_path {last}." or what == "config-2.yaml"
     after = {path: path.read_bytes() for path in new_run_folder.rglob("*") if path.is_file() and path.suffix != ".png"}
     changed = {path.name for path in after if after[path] != before.get(path)}
-    assert changed <= {"metrics.csv", "config.yaml"} - {what}
+    assert changed <= {"metrics.csv", "config-2.yaml"} - {what}

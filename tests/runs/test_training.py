@@ -57,7 +57,8 @@ def test_the_commands_go_on_with_it(cli, run):
     status, out, err = cli("fit", "--ckpt_path", run.folder / "checkpoints/last.ckpt", "--trainer.max_steps", 6)
     assert status == 0, err
     assert out.splitlines()[-1] == f"run: {run.folder.resolve()}"
-    status, out, err = cli("fit", "--config", run.folder / "config.yaml", "--wandb", "off")
+    assert yaml.safe_load((run.folder / "config.yaml").read_text()) == config, "that of the start stays"
+    status, out, err = cli("fit", "--config", run.folder / "config-2.yaml", "--wandb", "off")
     assert status == 0, err
     assert out.splitlines()[-1] == "run: runs/vae-digits/2"
     assert steps(Path("runs/vae-digits/2")) == [0, 1, 2, 3, 4, 5], "as many as it had in the end"

@@ -15,7 +15,7 @@ from zoo.files import read_yaml
 from zoo.lightning import process_rank, quiet_lightning
 from zoo.registry import import_class
 from zoo.runs.checkpoints import load, named_in_config
-from zoo.runs.folder import run_of
+from zoo.runs.folder import newest_config, run_of
 from zoo.runs.peers import explain_lost_peers
 
 __all__ = ["evaluate"]
@@ -55,7 +55,7 @@ def _data(run: Path | None, name: str | None, options: list[str], trust: Iterabl
     """The datamodule of the run's config.yaml, from a module that is trusted, or the named one, with the options typed."""
     stored: dict[str, Any] = {}
     if run is not None:
-        section = read_yaml(run / "config.yaml").get("data")
+        section = read_yaml(newest_config(run)).get("data")
         if isinstance(section, dict) and isinstance(section.get("class_path"), str):
             stored = section
     if name is not None:

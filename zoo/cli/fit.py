@@ -21,7 +21,7 @@ from zoo.models.base import GenerativeModule
 from zoo.registry import import_class
 from zoo.runs import training
 from zoo.runs.checkpoints import newest_checkpoint
-from zoo.runs.folder import run_of
+from zoo.runs.folder import newest_config, run_of
 from zoo.spec import spec_of
 
 __all__ = ["ZooCLI", "fit"]
@@ -81,7 +81,10 @@ class ZooCLI(LightningCLI):
         if command.ckpt_path and not command.model and not command.configs:
             if (run := run_of(command.ckpt_path)) is None:
                 raise ZooError(f"no config.yaml beside {command.ckpt_path}: name the model and data, or give --config.")
-            command.run_config = run / "config.yaml"
+            command.run_config = newest_config(run)
+            began, typed = read_yaml(command.run_config).get("seed_everything"), command.settings.get("seed_everything")
+            if typed not in (None, began):
+                raise ZooError(f"--seed {typed}: a run goes on with its seed, {began}. Leave it out, or train anew.")
         if command.asks_help:
             print(help_of_classes(command))
             raise SystemExit(0)

@@ -24,7 +24,7 @@ from zoo.files import read_yaml, write_atomically
 from zoo.lightning import instantiate_stored
 from zoo.models.base import GenerativeModule
 from zoo.runs.contents import read
-from zoo.runs.folder import run_of
+from zoo.runs.folder import newest_config, run_of
 from zoo.spec import DataSpec
 
 __all__ = [
@@ -113,10 +113,10 @@ def named_in_config(path: str | Path) -> set[str]:
     A module that lies in the run folder itself came with it, and does not count.
     """
     run = run_of(path)
-    if run is None or (hasattr(os, "getuid") and (run / "config.yaml").stat().st_uid != os.getuid()):
+    if run is None or (hasattr(os, "getuid") and newest_config(run).stat().st_uid != os.getuid()):
         return set()
     found: set[str] = set()
-    config = read_yaml(run / "config.yaml")
+    config = read_yaml(newest_config(run))
     data = config.get("data")
     sections = [config.get("model"), data.get("class_path") if isinstance(data, dict) else None]
     while sections:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from zoo.errors import ZooError
 
-__all__ = ["new_run", "run_of"]
+__all__ = ["new_config", "new_run", "newest_config", "run_of"]
 
 
 def new_run(root: str | Path, model: str, data: str) -> Path:
@@ -30,3 +30,22 @@ def run_of(checkpoint: str | Path) -> Path | None:
     """The run folder that a checkpoint belongs to: the one with config.yaml, beside the file or one above; else None."""
     path = Path(checkpoint).resolve()
     return next((folder for folder in list(path.parents)[:2] if (folder / "config.yaml").is_file()), None)
+
+
+def newest_config(run: str | Path) -> Path:
+    """The settings that a run went on with last: ``config.yaml`` of its start, or ``config-<n>.yaml`` of its n-th part."""
+    return max(_configs(Path(run)), key=_part, default=Path(run) / "config.yaml")
+
+
+def new_config(run: str | Path) -> Path:
+    """Where the settings of a run's next part are to be: that of its start stays, and every part has a file of its own."""
+    parts = [_part(path) for path in _configs(Path(run))]
+    return Path(run) / (f"config-{max(parts) + 1}.yaml" if parts else "config.yaml")
+
+
+def _configs(run: Path) -> list[Path]:
+    return [path for path in run.glob("config*.yaml") if path.stem == "config" or path.stem[7:].isdecimal()]
+
+
+def _part(path: Path) -> int:
+    return 1 if path.stem == "config" else int(path.stem[7:])

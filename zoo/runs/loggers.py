@@ -39,7 +39,7 @@ class MetricsCSV(Logger, Callback):
         ZooError: for a file that is there and can't be read.
     """
 
-    name, version = "csv", ""
+    name, version = "", ""  # parts of the path where Lightning's own checkpoints go: <folder>/checkpoints, as ours
 
     def __init__(self, folder: str | Path, interval: float = 5.0):
         super().__init__()

@@ -9,13 +9,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.lightning import is_fast_dev_run
 from zoo.runs.checkpoints import read
 
 __all__ = ["RunCheckpoint"]
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Writes ``<folder>/<name>.ckpt``: at the end of every epoch, or, with a metric, where that is the best so far.
+    """Writes ``<folder>/<name>.ckpt``: at the end of every epoch, or after a validation whose metric is the best so far.
 
     What it stores of itself is the best score and no path, so that a run goes on in a folder that was moved or copied; and
     the score counts as long as the file is there. After a kill the file may be of a later moment than the checkpoint that a
@@ -35,7 +36,6 @@ class RunCheckpoint(ModelCheckpoint):
             name,
             monitor,
             mode=mode,
-            save_on_train_epoch_end=True if monitor is None else None,
             enable_version_counter=False,
             auto_insert_metric_name=False,
         )
@@ -61,19 +61,31 @@ class RunCheckpoint(ModelCheckpoint):
         return score if isinstance(score, Tensor) else None
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score so far."""
-        return {"score": self.best_model_score}
+        """The best score so far, and the batch that was written last."""
+        return {"score": self.best_model_score, "step": self._last_global_step_saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best score, if a file that can be used is there."""
+        """Take up the batch, and the best score if a file that can be used is there."""
+        self._last_global_step_saved = state_dict["step"]
         path, score = self.format_checkpoint_name({}), state_dict["score"]
         if self.monitor is not None and self._found is not None and score is not None:
             self.best_model_score = self.current_score = self.kth_value = score
             self.best_model_path = self.kth_best_model_path = path
             self.best_k_models = {path: score}
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last one if that was not done: the run went on from a checkpoint that was written just before it."""
+        written = self._last_global_step_saved == trainer.global_step
+        if self.monitor is None and not written and not is_fast_dev_run(trainer):
+            self._save_checkpoint(trainer, self.format_checkpoint_name({}))
+
+    def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
+        # What follows a validation is done again by a run that goes on; of the end of an epoch, what others write is not.
+        return self.monitor is None or not trainer.enable_validation
+
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         """Write, unless the file is that of a better model, of a part of the run that is done again."""
+        self._last_global_step_saved = trainer.global_step  # for the state that is written now
         found, self._found = self._found, None
         if found is not None and self.best_model_score is not None:
             better = torch.lt if self.mode == "min" else torch.gt

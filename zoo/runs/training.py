@@ -26,7 +26,7 @@ from zoo.lightning import process_rank
 from zoo.models.base import GenerativeModule
 from zoo.runs.checkpoints import AtomicCheckpointIO, read, require_same_model
 from zoo.runs.config import describe
-from zoo.runs.folder import new_run, run_of
+from zoo.runs.folder import new_config, new_run, run_of
 from zoo.runs.loggers import MetricsCSV, wandb_logger, wandb_mode
 from zoo.runs.peers import PeerWatch, explain_lost_peers
 from zoo.runs.run_checkpoint import RunCheckpoint
@@ -133,8 +133,8 @@ def fit(
         model.compile()
     if trainer.is_global_zero:
         if folder is not None:
-            with write_atomically(folder / "config.yaml", text=True) as file:
-                file.write(config)
+            with write_atomically(new_config(folder), text=True) as file:
+                file.write(f"# Goes on with {resume}\n{config}" if resume else config)
         weights, device = sum(parameter.numel() for parameter in model.parameters()), trainer.strategy.root_device
         print(f"{type(model).__name__}, {weights:,} parameters, on {model.spec.name} {model.spec.shape}, {device}")
     run = Run(model, data, trainer, folder)
@@ -222,10 +222,19 @@ def _folder(
         return Path(os.environ["ZOO_RUN_FOLDER"]) if "ZOO_RUN_FOLDER" in os.environ else None
     if resume:
         require_same_model(resume, model)
+        _require_same_seed(resume, data)
     data.prepare_data()  # Lightning does it too, but files that are missing need no run folder
     folder = (run_of(resume) if resume else None) or new_run(root, *names)
     os.environ["ZOO_RUN_FOLDER"] = str(folder.resolve())
     return folder
+
+
+def _require_same_seed(resume: str | Path, data: LightningDataModule) -> None:
+    """ZooError where data would have another order and other noise than those that a run goes on in."""
+    place = read(resume).get(type(data).__qualname__)
+    given, stored = getattr(data, "seed", None), place.get("seed") if isinstance(place, dict) else None
+    if None not in (given, stored) and given != stored:
+        raise ZooError(f"seed {given}: a run goes on in the order of its seed, {stored}. Leave it out, or train anew.")
 
 
 def _own_callbacks(model: GenerativeModule, folder: Path | None, options: Mapping[str, Any]) -> list[Callback]:
