@@ -51,7 +51,8 @@ ALLOWED = {
                    "zoo.options", "zoo.registry", "zoo.resuming", "zoo.schedules", *BASE),
     "zoo.evaluation": ("zoo.models", "zoo.metrics", *SMALL),
     "zoo.runs": ("callbacks", "zoo.models", *SMALL),
-    "zoo.cli": ("zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),
+    "zoo.experiments": ("zoo.runs", "zoo.registry", "zoo.files", "zoo.errors"),
+    "zoo.cli": ("zoo.experiments", "zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),
     "datamodules": ("zoo.spec", "zoo.errors", "zoo.files", "zoo.lightning", "zoo.pickles", "zoo.resuming"),
     "callbacks": ("zoo.evaluation", "zoo.metrics", "zoo.models.base", "zoo.plots", "zoo.lightning", *BASE),
 }  # fmt: skip
