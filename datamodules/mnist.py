@@ -40,7 +40,8 @@ class MNIST(DataModule):
             each training batch, and once for all in evaluation. ``static``: one draw for all: Larochelle's
             ``binarized_mnist_{train,valid,test}.amat`` where they are found under ``root`` (they have no labels; MNIST
             only), else a draw with seed 0. ``threshold``: 1 above 127; comparable with no published number.
-            ``spec.name`` says which: ``mnist[dynamic]``, ``mnist[static-larochelle]``, ``mnist[static-seed0]``, ...
+            ``spec.name`` says which: ``mnist_binary``, ``mnist_binary_static[larochelle]`` or ``[seed0]``,
+            ``mnist_binary_threshold``.
         batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
     Raises:
@@ -91,8 +92,9 @@ class MNIST(DataModule):
         """28x28 pictures of 256 levels, or of 2 with the binarization in the name."""
         if self.binarize is None:
             return DataSpec(self.title, (1, 28, 28), levels=256)
-        source = "" if self.binarize != "static" else "-larochelle" if self._amat else "-seed0"
-        return DataSpec(f"{self.title}[{self.binarize}{source}]", (1, 28, 28), levels=2)
+        source = "larochelle" if self._amat else "seed0"
+        variant = {"dynamic": "", "static": f"_static[{source}]", "threshold": "_threshold"}[self.binarize]
+        return DataSpec(f"{self.title}_binary{variant}", (1, 28, 28), levels=2)
 
     def prepare_data(self) -> None:
         """Download what is not there."""

@@ -81,7 +81,7 @@ class Toy(DataModule):
     @property
     def spec(self) -> DataSpec:
         """Vectors of one (mixture) or two dimensions."""
-        return DataSpec(f"toy[{self.density}]", (self.means.shape[1],))
+        return DataSpec(f"toy_{self.density}", (self.means.shape[1],))
 
     @property
     def distribution(self) -> MixtureSameFamily:

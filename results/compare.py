@@ -47,12 +47,12 @@ _NLL = ("nll", "nll_standard_error", "nll_samples", "nll_examples")
 COMPARISONS = {
     "likelihoods": Comparison(
         methods=(
-            Method("gaussian", "--model vae --data mnist"),
-            Method("planar", "--model flow_posterior_vae --data mnist --model.posterior planar"),
-            Method("iaf", "--model flow_posterior_vae --data mnist --model.posterior iaf"),
-            Method("af_prior", "--model af_prior_vae --data mnist --model.prior maf"),
-            Method("spline_af_prior", "--model af_prior_vae --data mnist --model.prior spline"),
-            Method("sylvester", f"--model flow_posterior_vae --data mnist {_SYLVESTER}"),
+            Method("gaussian", "--model vae --data mnist_binary"),
+            Method("planar", "--model flow_posterior_vae --data mnist_binary --model.posterior planar"),
+            Method("iaf", "--model flow_posterior_vae --data mnist_binary --model.posterior iaf"),
+            Method("af_prior", "--model af_prior_vae --data mnist_binary --model.prior maf"),
+            Method("spline_af_prior", "--model af_prior_vae --data mnist_binary --model.prior spline"),
+            Method("sylvester", f"--model flow_posterior_vae --data mnist_binary {_SYLVESTER}"),
         ),
         measured=("elbo", "kl", *_NLL, "active_units"),
         checkpoint="best",

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from zoo.errors import ZooError
 
@@ -16,21 +17,31 @@ __all__ = [
     "DATA",
     "MODELS",
     "Entry",
+    "binary_variant",
     "find_class",
     "import_class",
     "is_class_path",
     "name_of",
     "preset",
+    "presets",
+    "require_own_options",
     "suggestion",
     "trusting",
 ]
 
 
 class Entry(NamedTuple):
-    """A class path that is imported when it is needed, and what the class is for, in one line."""
+    """What a name stands for.
+
+    Attributes:
+        path: A class, by its dotted path; it is imported when it is needed.
+        summary: What it is for, in one line.
+        options: The options of the class that the name fixes: with others it would be something else.
+    """
 
     path: str
     summary: str
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 MODELS = {
@@ -46,6 +57,21 @@ MODELS = {
     "gan": Entry("zoo.models.GAN", "generative adversarial network: five losses, R1, spectral norm, MLP or DCGAN networks"),
 }
 
+
+def _with_binary_variants(name: str, path: str, what: str) -> dict[str, Entry]:
+    """8-bit images, and the same ones binarized in each way that :class:`datamodules.MNIST` knows."""
+    return {
+        name: Entry(path, f"{what}, 8 bits", {"binarize": None}),
+        f"{name}_binary": Entry(
+            path, f"{name} with pixels drawn black or white, anew in every epoch", {"binarize": "dynamic"}
+        ),
+        f"{name}_binary_static": Entry(
+            path, f"{name} with pixels drawn black or white once for all", {"binarize": "static"}
+        ),
+        f"{name}_binary_threshold": Entry(path, f"{name} with pixels above 127 white", {"binarize": "threshold"}),
+    }
+
+
 DATA = {
     "digits": Entry("datamodules.Digits", "1,797 real handwritten digits, 8x8, 17 levels; embedded, no download"),
     "dsprites": Entry("datamodules.DSprites", "737,280 sprites, 64x64, binary, 5 known factors; rendered here, no download"),
@@ -56,9 +82,18 @@ DATA = {
     "shapes3d": Entry("datamodules.Shapes3D", "480,000 shapes in a room, 64x64, color, 6 known factors"),
     "smallnorb": Entry("datamodules.SmallNORB", "48,600 photographs of toys, 64x64, gray, 4 known factors"),
     "cars3d": Entry("datamodules.Cars3D", "17,568 renderings of cars, 64x64, color, 3 known factors"),
-    "toy": Entry("datamodules.Toy", "2-D and 1-D densities with known log p: ring, grid, moons, mixture"),
-    "mnist": Entry("datamodules.MNIST", "70,000 handwritten digits, 28x28, 8 bits or binarized"),
-    "fashion_mnist": Entry("datamodules.FashionMNIST", "70,000 pictures of clothes, 28x28, 8 bits or binarized"),
+    "toy": Entry("datamodules.Toy", "densities with known log p, 2-D and 1-D, by --data.density:"),
+    **{
+        f"toy_{density}": Entry("datamodules.Toy", what, {"density": density})
+        for density, what in {
+            "ring": "8 Gaussians on a circle, in 2-D; toy alone means it",
+            "grid": "25 Gaussians on a grid, in 2-D",
+            "moons": "two half-circles, in 2-D",
+            "mixture": "3 Gaussians on the line",
+        }.items()
+    },
+    **_with_binary_variants("mnist", "datamodules.MNIST", "70,000 handwritten digits, 28x28"),
+    **_with_binary_variants("fashion_mnist", "datamodules.FashionMNIST", "70,000 pictures of clothes, 28x28"),
     "cifar10": Entry("datamodules.CIFAR10", "60,000 color photographs, 32x32, 8 bits"),
     "folder": Entry("datamodules.ImageFolder", "your own pictures: any folder of images (--data.root FOLDER)"),
 }
@@ -135,15 +170,59 @@ def import_class(path: str, base: type = object) -> type:
 
 
 def name_of(cls: type, entries: Mapping[str, Entry]) -> str:
-    """The registered name of a class, or for one that is not registered its own name in lower case.
+    """The first registered name of a class, or for one that is not registered its own name in lower case.
 
     Example:
         >>> from datamodules import Toy
         >>> name_of(Toy, DATA), name_of(dict, DATA)
         ('toy', 'dict')
     """
-    names = {find_class(e.path): name for name, e in entries.items() if e.path.endswith(f".{cls.__name__}")}
-    return names.get(cls, cls.__name__.lower())
+    names = {name: find_class(e.path) for name, e in entries.items() if e.path.endswith(f".{cls.__name__}")}
+    return next((name for name, found in names.items() if found is cls), cls.__name__.lower())
+
+
+def require_own_options(name: str, given: Mapping[str, Any]) -> None:
+    """ZooError where options contradict those that the name of a data set fixes: it says which name they have.
+
+    Example:
+        >>> require_own_options("mnist", {"binarize": "dynamic"})
+        Traceback (most recent call last):
+        zoo.errors.ZooError: --data.binarize dynamic: mnist is the data set with binarize null. Type --data mnist_binary.
+    """
+    if name not in DATA:
+        return
+    path, _, fixed = DATA[name]
+    for option, value in fixed.items():
+        if option in given and given[option] != value:
+            other = {**fixed, option: given[option]}
+            named = next((each for each, e in DATA.items() if e.path == path and dict(e.options) == other), None)
+            shown = ["null" if each is None else each for each in (given[option], value)]
+            advice = f"Type --data {named}." if named else f"Leave out --data.{option}."
+            raise ZooError(f"--data.{option} {shown[0]}: {name} is the data set with {option} {shown[1]}. {advice}")
+
+
+def binary_variant(data: str) -> str:
+    """The name of data with two levels: of the same images where they are there in that form.
+
+    Example:
+        >>> binary_variant("fashion_mnist"), binary_variant("digits")
+        ('fashion_mnist_binary', 'mnist_binary')
+    """
+    return f"{data}_binary" if f"{data}_binary" in DATA else "mnist_binary"
+
+
+def presets(model: str, data: str | None = None) -> list[Path]:
+    """The presets of a model and, over it, of its pair with data: what all of their class share, then their own."""
+    names = [model]
+    if data is not None:
+        names += [f"{model}-{each}" for each in dict.fromkeys((_family(data), data))]
+    return [path for path in map(preset, names) if path is not None]
+
+
+def _family(data: str) -> str:
+    """The first registered name of a data set's class: ``toy`` of ``toy_grid``."""
+    path = DATA[data].path if data in DATA else None
+    return next((name for name, entry in DATA.items() if entry.path == path), data)
 
 
 def preset(name: str) -> Path | None:

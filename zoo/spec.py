@@ -32,7 +32,7 @@ class DataSpec:
     """All that a model must know of its data. The datamodule owns it, and it is stored in the checkpoint.
 
     Arguments:
-        name: What the numbers are on, with its variant: ``"mnist[dynamic]"``.
+        name: What the numbers are on, with its variant: ``"mnist_binary"``.
         shape: (C, H, W) of images, (D,) of vectors.
         levels: The number of gray or color levels of discrete data (2, 17, 256); None for continuous data.
         factor_names: Names of the ground-truth factors, empty where there are none.

@@ -265,7 +265,7 @@ def test_long_trainings_as_they_are_on_a_gpu(monkeypatch):
     monkeypatch.setattr(jobs, "mnist_found", lambda root: True)
     for job in all_jobs(Path("none"), False, 0):
         spec = job.data().spec
-        assert spec.name == {"vae": "mnist[dynamic]", "flowpp": "mnist", "dsprites": "dsprites"}[job.name.partition("-")[0]]
+        assert spec.name == {"vae": "mnist_binary", "flowpp": "mnist", "dsprites": "dsprites"}[job.name.partition("-")[0]]
         model = registry.find_class(registry.MODELS[job.model].path)(spec, **job.options).to("meta").eval()
         loss, _ = model.objective(Batch(torch.empty(2, *spec.shape, dtype=torch.uint8, device="meta")))
         assert loss.is_meta

@@ -23,8 +23,14 @@ OPTIONS = {  # what keeps a data set small enough for a test, and its other form
     "dsprites": ({"size": 500}, {"size": 500, "resolution": 32}, {"factors": {"posX": [0, 9], "scale": [5]}}),
     **dict.fromkeys(("color_dsprites", "noisy_dsprites", "background_dsprites"), ({"size": 500},)),
     "toy": tuple({"density": density, "size": 500} for density in ("ring", "grid", "moons", "mixture")),
+    **{f"toy_{density}": ({"size": 500},) for density in ("ring", "grid", "moons", "mixture")},
 }
-CASES = [(name, options) for name in DATA if name not in NEEDS_FILES for options in OPTIONS.get(name, ({},))]
+CASES = [
+    (name, {**entry.options, **options})
+    for name, entry in DATA.items()
+    if name.partition("_binary")[0] not in NEEDS_FILES
+    for options in OPTIONS.get(name, ({},))
+]
 needs_mnist = pytest.mark.skipif(not (REAL_MNIST / "mnist.npz").is_file(), reason="needs mnist.npz")
 needs_fashion = pytest.mark.skipif(
     not Path("/usr/share/datasets/fashion-mnist").is_dir(), reason="needs Debian's dataset-fashion-mnist"
@@ -56,7 +62,7 @@ def test_batches_are_what_the_spec_says(name, options):
     data.prepare_data()
     data.setup("fit")
     assert data.spec == spec
-    assert spec.name.split("[")[0] == name
+    assert spec.name.split("[")[0] == (f"toy_{options['density']}" if name == "toy" else name)
     for loader, size in ((data.train_dataloader(), 20), (data.val_dataloader(), 50), (data.test_dataloader(), 50)):
         batches = list(loader)
         assert len(batches[0].x) == size
@@ -76,17 +82,17 @@ def test_splits_do_not_depend_on_the_seed(name, options):
 def test_the_command_line_is_built_from_the_options(name):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(find_class(DATA[name].path), "data")
-    arguments = ["--data.batch_size=7", "--data.eval_batch_size=9", "--data.seed=3", "--data.on_device=false"]
+    fixed = [f"--data.{option}={'null' if value is None else value}" for option, value in DATA[name].options.items()]
+    arguments = [*fixed, "--data.batch_size=7", "--data.eval_batch_size=9", "--data.seed=3", "--data.on_device=false"]
     more = {
         "folder": [f"--data.root={Path(__file__).parent}", "--data.channels=1"],
-        "mnist": ["--data.binarize=dynamic"],
         "dsprites": ["--data.factors={shape: [0], orientation: [0, 10]}"],
         "scream_dsprites": [f"--data.image={REPOSITORY / 'docs' / 'pictures' / 'gan-digits.png'}"],
     }
     made = parser.instantiate(parser.parse_args(arguments + more.get(name, [])))["data"]
     assert isinstance(made, DataModule)
     assert (made.batch_size, made.eval_batch_size, made.seed, made.on_device) == (7, 9, 3, False)
-    assert made.spec.to_dict()["name"].split("[")[0] == name
+    assert made.spec.to_dict()["name"].split("[")[0] == {"toy": "toy_ring"}.get(name, name)
 
 
 def test_every_data_set_is_exported():
@@ -229,10 +235,10 @@ def test_the_real_mnist(gray):
 @needs_mnist
 def test_mnist_binarizations_are_named_and_keep_the_mean(gray):
     expected = gray.splits["test"].x.double() / 255
-    for binarize, name in (("dynamic", "dynamic"), ("static", "static-seed0"), ("threshold", "threshold")):
+    for binarize, name in (("dynamic", ""), ("static", "_static[seed0]"), ("threshold", "_threshold")):
         data = MNIST(str(REAL_MNIST), binarize, eval_batch_size=10_000, seed=0)
         data.setup()
-        assert (data.spec.name, data.spec.levels) == (f"mnist[{name}]", 2)
+        assert (data.spec.name, data.spec.levels) == (f"mnist_binary{name}", 2)
         (batch,) = data.test_dataloader()
         matches(batch, data.spec)
         (again,) = data.test_dataloader()
@@ -265,7 +271,7 @@ def test_the_real_fashion_mnist_is_found_by_itself(tmp_path):
     train = torch.cat((data.splits["train"].x, data.splits["val"].x)).double()
     assert train.mean().item() == pytest.approx(72.94, abs=0.005)
     assert data.spec.name == "fashion_mnist"
-    assert FashionMNIST(str(tmp_path), "static").spec.name == "fashion_mnist[static-seed0]"
+    assert FashionMNIST(str(tmp_path), "static").spec.name == "fashion_mnist_binary_static[seed0]"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -193,7 +193,7 @@ def test_larochelles_files_are_the_static_binarization(tmp_path):
     write(tmp_path, files)
     data = Small(str(tmp_path), binarize="static")
     data.prepare_data()
-    assert data.spec.name == "mnist[static-larochelle]"
+    assert data.spec.name == "mnist_binary_static[larochelle]"
     splits = data.load()
     assert np.array_equal(torch.cat([splits[name].x for name in ("train", "val", "test")])[:, 0], images)
     assert splits["train"].label is None

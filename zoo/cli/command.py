@@ -5,11 +5,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from zoo import registry
 from zoo.cli.options import FIT
 from zoo.errors import ZooError
 
-__all__ = ["Command", "expand"]
+__all__ = ["Command", "data_options", "expand"]
 
 
 class Command:
@@ -41,6 +43,8 @@ class Command:
         self.settings: dict[str, Any] = {key: values[name] for name, key in stored.items() if name in values}
         self.resume: str | None = values.get("resume")
         self.run_config: Path | None = None
+        if self.data is not None:
+            registry.require_own_options(self.data, data_options(self.rest))
         if self.resume is not None and self.ckpt_path is not None:
             raise ZooError("--resume and --ckpt_path: one of them is enough.")
 
@@ -62,6 +66,25 @@ class Command:
         return not {"-h", "--help"}.isdisjoint(self.rest)
 
 
+def data_options(typed: list[str]) -> dict[str, Any]:
+    """The values of ``--data.OPTION``, as YAML reads them, by their names.
+
+    Example:
+        >>> data_options(["--data.binarize", "null", "--data.root=here", "--model.lr", "1"])
+        {'binarize': None, 'root': 'here'}
+    """
+    words = [part for word in typed for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    named = [(key, value) for key, value in pairwise(words) if key.startswith("--data.")]
+    return {key.removeprefix("--data.").removeprefix("init_args."): _read(value) for key, value in named}
+
+
+def _read(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:  # the parser says what is wrong with it
+        return text
+
+
 def expand(command: Command, ancestor: Callable[[str], str] = lambda path: "default") -> list[str]:
     """The arguments that LightningCLI understands: presets, then files, then short arguments, then options.
 
@@ -77,10 +100,12 @@ def expand(command: Command, ancestor: Callable[[str], str] = lambda path: "defa
     if command.model is not None:
         known = command.model in registry.MODELS
         name = command.model if known else ancestor(command.model)
-        files += [path for path in (registry.preset(name), registry.preset(f"{name}-{command.data}")) if path]
+        files += registry.presets(name, command.data)
         short.append(f"--model={registry.MODELS[name].path if known else command.model}")
     if command.data is not None:
-        short.append(f"--data={registry.DATA[command.data].path if command.data in registry.DATA else command.data}")
+        path, options = registry.DATA[command.data][::2] if command.data in registry.DATA else (command.data, {})
+        short.append(f"--data={path}")
+        short += [f"--data.{name}={'null' if value is None else value}" for name, value in options.items()]
     if command.gpus is not None:
         short += [f"--trainer.accelerator={'gpu' if command.gpus else 'cpu'}", f"--trainer.devices={command.gpus or 1}"]
     settings = [

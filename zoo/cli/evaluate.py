@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning import LightningDataModule, seed_everything
 
 from zoo import evaluation, registry
+from zoo.cli.command import data_options
 from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
 from zoo.distributed import require_gpus
 from zoo.errors import ZooError
@@ -59,8 +60,10 @@ def _data(run: Path | None, name: str | None, options: list[str], trust: Iterabl
         if isinstance(section, dict) and isinstance(section.get("class_path"), str):
             stored = section
     if name is not None:
-        path = registry.DATA[name].path if name in registry.DATA else name
-        stored = stored if stored.get("class_path") == path else {"class_path": path}
+        registry.require_own_options(name, data_options(options))
+        path, fixed = registry.DATA[name][::2] if name in registry.DATA else (name, {})
+        kept = stored.get("init_args", {}) if stored.get("class_path") == path else {}
+        stored = {"class_path": path, "init_args": {**kept, **fixed}}
     if not stored:
         raise ZooError("no config.yaml beside the checkpoint says what it was trained on: name it with --data NAME.")
     with contextlib.nullcontext() if name is not None else registry.trusting(trust):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from zoo import registry
-from zoo.cli.command import Command, expand
+from zoo.cli.command import Command, data_options, expand
 from zoo.cli.help import help_of_classes
 from zoo.cli.options import FIT
 from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
@@ -21,7 +22,7 @@ from zoo.models.base import GenerativeModule
 from zoo.registry import import_class
 from zoo.runs import training
 from zoo.runs.checkpoints import newest_checkpoint
-from zoo.runs.folder import newest_config, run_of
+from zoo.runs.folder import data_name, newest_config, run_of
 from zoo.spec import spec_of
 
 __all__ = ["ZooCLI", "fit"]
@@ -98,11 +99,7 @@ class ZooCLI(LightningCLI):
         """Find what ``--resume`` stands for; where there is nothing to go on with, training starts anew."""
         found = command.resume or (os.environ.get("ZOO_RESUME") if process_rank() else None)
         if not found:
-            classes = self._classes(expand(command, _ancestor))
-            names = [
-                registry.name_of(classes[group], entries) if group in classes else "*"
-                for group, entries in (("model", registry.MODELS), ("data", registry.DATA))
-            ]
+            names = self._names(expand(command, _ancestor))
             if (path := newest_checkpoint(command.root, *names)) is None:
                 print(f"no checkpoint of {'-'.join(names)} in {command.root}: starting anew.", file=sys.stderr)
                 return
@@ -112,20 +109,43 @@ class ZooCLI(LightningCLI):
         if run_of(found) is not None:
             command.model = command.data = None  # which the run's own configuration says
 
+    def _names(self, arguments: list[str]) -> tuple[str, str]:
+        """What the run folder of a training calls its model and its data; ``*`` for one that is not named."""
+        classes = self._classes(arguments)
+        model = registry.name_of(classes["model"], registry.MODELS) if "model" in classes else "*"
+        if "data" not in classes:
+            return model, "*"
+        data = classes["data"]
+        if registry.name_of(data, registry.DATA) not in registry.DATA:
+            return model, data.__name__.lower()
+        known = option_names(data)
+        return model, data_name(data(**{name: v for name, v in self._data_options(arguments).items() if name in known}))
+
     def _classes(self, arguments: list[str]) -> dict[str, type]:
         """The classes that --model and --data stand for, in configuration files or as typed; the last one wins."""
-        paths: dict[str, str] = {}
+        kinds: dict[str, type] = {"model": GenerativeModule, "data": LightningDataModule}
+        paths = {group: section["class_path"] for group, section in self._sections(arguments) if "class_path" in section}
+        return {group: import_class(path, kinds[group]) for group, path in paths.items()}
+
+    def _data_options(self, arguments: list[str]) -> dict[str, Any]:
+        """The options of the data, from configuration files and as typed."""
+        options: dict[str, Any] = {}
+        path = None
+        for section in (section for group, section in self._sections(arguments) if group == "data"):
+            if section.get("class_path", path) != path:
+                path, options = section["class_path"], {}
+            options |= section.get("init_args") or {}
+        return options | data_options(arguments)
+
+    def _sections(self, arguments: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What configuration files and ``--model`` and ``--data`` say of each of the two, in their order."""
         for argument in arguments:
             key, _, value = argument.partition("=")
             if key == "--config" and Path(value).is_file():
-                for group, section in read_yaml(Path(value)).items():
-                    path = section.get("class_path") if isinstance(section, dict) else None
-                    if group in ("model", "data") and isinstance(path, str):
-                        paths[group] = path
+                sections = {group: section for group, section in read_yaml(Path(value)).items() if isinstance(section, dict)}
+                yield from ((group, sections[group]) for group in ("model", "data") if group in sections)
             elif key in ("--model", "--data"):
-                paths[key[2:]] = value
-        kinds: dict[str, type] = {"model": GenerativeModule, "data": LightningDataModule}
-        return {group: import_class(path, kinds[group]) for group, path in paths.items()}
+                yield key[2:], {"class_path": value}
 
     def _refuse_unknown(self, parser: LightningArgumentParser, arguments: list[str]) -> None:
         """ZooError for an option that is none, or is only the beginning of one."""

@@ -17,7 +17,8 @@ def list_zoo() -> str:
     """The models and data sets, with what each is for."""
     lines = []
     for title, entries in (("Models (--model NAME)", registry.MODELS), ("Data sets (--data NAME)", registry.DATA)):
-        lines += [title, *(f"  {name:<21}{entry.summary}" for name, entry in entries.items()), ""]
+        width = 2 + max(map(len, entries))
+        lines += [title, *(f"  {name:<{width}}{entry.summary}" for name, entry in entries.items()), ""]
     lines.append("Start:  python -m zoo.fit --model gan        Help:  python -m zoo.fit --help")
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """Likelihoods p(x|z): modules that turn a decoder's output into distributions of data."""
 
 import math
+import warnings
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
+from zoo import registry
 from zoo.distributions.component import Component, Family
 from zoo.errors import ZooError
 from zoo.precision import widen_half
@@ -74,6 +76,12 @@ class Bernoulli(Likelihood):
         if spec.levels is None:
             raise ZooError(f"a bernoulli likelihood takes data with levels, and {spec.name} is continuous: use gaussian")
         self.exact = spec.levels == 2
+        if not self.exact:
+            warnings.warn(
+                f"a bernoulli likelihood is that of 2 levels, and {spec.name} has {spec.levels}: here it is a loss, and "
+                f"log p(x) is not known. Data with 2 levels: --data {registry.binary_variant(spec.name)}.",
+                stacklevel=2,
+            )
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
         """x logit - softplus(logit)."""
@@ -141,7 +149,7 @@ class DiscretizedLogistic(Likelihood):
     def __init__(self, spec: DataSpec):
         super().__init__(spec)
         if spec.levels is None:
-            raise ZooError(f"a discretized_logistic likelihood takes data with levels, and {spec.name} is continuous")
+            raise ZooError(f"a discretized_logistic likelihood takes levels, and {spec.name} is continuous: use gaussian")
         self.levels = spec.levels
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
@@ -171,7 +179,7 @@ class Categorical(Likelihood):
     def __init__(self, spec: DataSpec):
         super().__init__(spec)
         if spec.levels is None:
-            raise ZooError(f"a categorical likelihood takes data with levels, and {spec.name} is continuous")
+            raise ZooError(f"a categorical likelihood takes data with levels, and {spec.name} is continuous: use gaussian")
         self.outputs = spec.levels
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class Evaluation:
 
     Attributes:
         model: The name of the model's class.
-        data: What it was tested on, with the variant: ``mnist[dynamic]``.
+        data: What it was tested on, with the variant: ``mnist_binary``.
         examples: The number of test examples; None where the data do not tell.
         seed: The seed of what was drawn.
         metrics: Every number by its name, ``test/nll``, ``test/mig``, …; nats unless the name says otherwise.

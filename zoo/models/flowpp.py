@@ -97,7 +97,7 @@ class FlowPlusPlus(GenerativeModule):
     ):
         super().__init__(spec)
         if not self.spec.is_image:
-            raise ZooError(f"flowpp takes images (C, H, W); {self.spec.name} has shape {self.spec.shape}.")
+            raise ZooError(f"flowpp takes images (C, H, W); {self.spec.name} has shape {self.spec.shape}: try digits.")
         if dequantization not in ("variational", "uniform", "none"):
             raise ZooError(f"dequantization {dequantization!r} is not known; there are variational, uniform, none")
         if self.spec.levels is None and dequantization != "none":

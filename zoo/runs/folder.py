@@ -1,10 +1,15 @@
 """Run folders: where a run's configuration, metrics, checkpoints and pictures are."""
 
+import re
 from pathlib import Path
 
-from zoo.errors import ZooError
+from pytorch_lightning import LightningDataModule
 
-__all__ = ["new_config", "new_run", "newest_config", "run_of"]
+from zoo import registry
+from zoo.errors import ZooError
+from zoo.spec import spec_of
+
+__all__ = ["data_name", "new_config", "new_run", "newest_config", "run_of"]
 
 
 def new_run(root: str | Path, model: str, data: str) -> Path:
@@ -24,6 +29,22 @@ def new_run(root: str | Path, model: str, data: str) -> Path:
             f"can't make a run folder under {parent}: {error.strerror}.\n"
             "Name a folder that can be written with --trainer.default_root_dir."
         ) from error
+
+
+def data_name(data: LightningDataModule) -> str:
+    """What a run folder calls its data: the name in their spec; of a class that is not registered, its own in lower case.
+
+    Characters that shells and file systems take for something else are underscores.
+
+    Example:
+        >>> from datamodules import DSprites, Toy
+        >>> data_name(Toy("grid")), data_name(DSprites(resolution=32))
+        ('toy_grid', 'dsprites_32px')
+    """
+    name = registry.name_of(type(data), registry.DATA)
+    if name in registry.DATA and type(data) is registry.find_class(registry.DATA[name].path):
+        name = re.sub(r"\W+", "_", spec_of(data).name).strip("_")[:100]
+    return name
 
 
 def run_of(checkpoint: str | Path) -> Path | None:

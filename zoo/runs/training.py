@@ -26,7 +26,7 @@ from zoo.lightning import process_rank
 from zoo.models.base import GenerativeModule
 from zoo.runs.checkpoints import AtomicCheckpointIO, read, require_same_model
 from zoo.runs.config import describe
-from zoo.runs.folder import new_config, new_run, run_of
+from zoo.runs.folder import data_name, new_config, new_run, run_of
 from zoo.runs.loggers import MetricsCSV, wandb_logger, wandb_mode
 from zoo.runs.peers import PeerWatch, explain_lost_peers
 from zoo.runs.run_checkpoint import RunCheckpoint
@@ -106,7 +106,7 @@ def fit(
         >>> from zoo.models import GAN
         >>> data = Toy("ring")
         >>> run = fit(GAN(data.spec), data, root=tempfile.mkdtemp(), wandb="off", max_steps=2, enable_progress_bar=False)
-        GAN, ... parameters, on toy[ring] (2,), ...
+        GAN, ... parameters, on toy_ring (2,), ...
         >>> run.checkpoint.name
         'last.ckpt'
     """
@@ -114,7 +114,7 @@ def fit(
         seed_everything(seed, workers=True, verbose=False)
     options = {"devices": 1, "enable_model_summary": False, **_checked(trainer_options)}
     options["strategy"] = _strategy(model, options)
-    names = registry.name_of(type(model), registry.MODELS), registry.name_of(type(data), registry.DATA)
+    names = registry.name_of(type(model), registry.MODELS), data_name(data)
     config = describe(model, data, options) if config is None else config
     _require_possible(model, options, resume)
     folder = _folder(model, data, root, names, resume)
