@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from datamodules.files import cache_folder
 from datamodules.readers import read_npz
-from zoo.files import write_atomically
+from zoo.files import cache_folder, write_atomically
 
 __all__ = ["COUNT", "FACTOR_NAMES", "FACTOR_SIZES", "PACKED_SHA256", "factors_of", "index_of", "packed", "render"]
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from zoo.errors import ZooError
 
-__all__ = ["Published", "cache_folder", "download", "find", "reading"]
+__all__ = ["Published", "download", "find", "reading"]
 
 
 class Published(NamedTuple):
@@ -91,9 +91,3 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
     except Exception as error:  # damage can surface as almost any error of zip, gzip, tar, pickle or their headers
         why = " ".join(str(error).split())[:300] or type(error).__name__
         raise ZooError(f"{path} can't be read ({why}): damaged or of another kind. Replace or remove it.") from None
-
-
-def cache_folder() -> Path:
-    """Where what can be made again is kept: ZOO_CACHE, else "zoo" in XDG_CACHE_HOME or ~/.cache."""
-    folder = os.environ.get("ZOO_CACHE")
-    return Path(folder or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "zoo")).expanduser()

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.files import cache_folder, reading
+from datamodules.files import reading
 from datamodules.readers import open_regular
 from zoo.errors import ZooError
-from zoo.files import write_atomically
+from zoo.files import cache_folder, write_atomically
 
 __all__ = ["memory_mapped"]
 

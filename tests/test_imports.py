@@ -50,7 +50,7 @@ ALLOWED = {
     "zoo.metrics.two_sample": BASE,
     "zoo.models": ("zoo.distributions", "zoo.metrics", "zoo.transforms", "zoo.nets", "zoo.lightning",
                    "zoo.options", "zoo.registry", "zoo.resuming", "zoo.schedules", *BASE),
-    "zoo.evaluation": ("zoo.models", "zoo.metrics", *SMALL),
+    "zoo.evaluation": ("zoo.models", "zoo.metrics", "zoo.nets", *SMALL),
     "zoo.runs": ("callbacks", "zoo.models", *SMALL),
     "zoo.experiments": ("zoo.runs", "zoo.registry", "zoo.files", "zoo.errors"),
     "zoo.cli": ("zoo.experiments", "zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),

@@ -16,7 +16,7 @@ from zoo.errors import ZooError
 if os.name == "posix":  # on Windows a file that is open can't be removed, so there is nothing to lock
     import fcntl
 
-__all__ = ["WriteError", "read_json", "read_yaml", "write_atomically"]
+__all__ = ["WriteError", "cache_folder", "read_json", "read_yaml", "write_atomically"]
 
 _LARGEST_YAML, _LARGEST_JSON = 2**17, 2**24  # bytes; YAML takes seconds for a hundred thousand
 _MOST = 100_000  # nodes of a YAML file, those that aliases repeat counted each time
@@ -24,6 +24,12 @@ _MOST = 100_000  # nodes of a YAML file, those that aliases repeat counted each 
 
 class WriteError(ZooError, OSError):
     """A file that could not be written: which one, why, and what to do. What it held before is still there."""
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: ZOO_CACHE, else "zoo" in XDG_CACHE_HOME or ~/.cache."""
+    folder = os.environ.get("ZOO_CACHE")
+    return Path(folder or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "zoo")).expanduser()
 
 
 @contextlib.contextmanager

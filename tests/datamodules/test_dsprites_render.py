@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from datamodules import dsprites_render as dsprites
-from datamodules.files import cache_folder
+from zoo.files import cache_folder
 
 REPO = Path(__file__).resolve().parents[2]
 # Both files hold genuine images of the dSprites data set, copyright DeepMind, Apache License 2.0.
@@ -272,7 +272,7 @@ def test_a_killed_writer_leaves_the_cache_alone(tmp_path, build):
 import os, pathlib
 import numpy as np
 from datamodules import dsprites_render as dsprites
-from datamodules.files import cache_folder
+from zoo.files import cache_folder
 def die(file, **arrays):
     file.write(b"half")
     file.flush()
@@ -303,7 +303,7 @@ def test_two_processes_at_once(tmp_path):
     code = """
 import hashlib, pathlib, sys, time
 from datamodules import dsprites_render as dsprites
-from datamodules.files import cache_folder
+from zoo.files import cache_folder
 folder, own, other = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 def build():
     (folder / own).touch()

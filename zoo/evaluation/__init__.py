@@ -2,15 +2,29 @@
 
 from zoo.evaluation.disentanglement_report import DisentanglementReport, disentanglement_report
 from zoo.evaluation.evaluation import Evaluation, evaluate
+from zoo.evaluation.features import (
+    ClassifierFeatures,
+    EfficientNetFeatures,
+    Features,
+    ModuleFeatures,
+    RawFeatures,
+    features_for,
+)
 from zoo.evaluation.likelihood import evaluate_likelihood
 from zoo.evaluation.samples import sample, save_samples
 
 __all__ = [
+    "ClassifierFeatures",
     "DisentanglementReport",
+    "EfficientNetFeatures",
     "Evaluation",
+    "Features",
+    "ModuleFeatures",
+    "RawFeatures",
     "disentanglement_report",
     "evaluate",
     "evaluate_likelihood",
+    "features_for",
     "sample",
     "save_samples",
 ]
