@@ -12,7 +12,11 @@ from torch.nn.utils import get_total_norm
 
 from zoo.errors import ZooError
 
-__all__ = ["NonFiniteGuard"]
+__all__ = ["DivergedError", "NonFiniteGuard"]
+
+
+class DivergedError(ZooError):
+    """A loss or a weight is not finite."""
 
 
 class NonFiniteGuard(Callback):
@@ -74,7 +78,7 @@ class NonFiniteGuard(Callback):
         # All processes stop together: the one that waits for the others would wait for ever.
         first = int(trainer.strategy.reduce(earliest, reduce_op="max"))
         if first >= 0:
-            raise ZooError(f"the loss was not finite at batch {first}; training stopped. {_what_is_left(trainer)}")
+            raise DivergedError(f"the loss was not finite at batch {first}; training stopped. {_what_is_left(trainer)}")
 
     def _look_through(self, trainer: Trainer, weights: Mapping[str, Any]) -> None:
         """Raise where a weight is not finite, on any process."""
@@ -86,7 +90,7 @@ class NonFiniteGuard(Callback):
         if int(trainer.strategy.reduce(bad, reduce_op="max")):
             name = next((name for name, weight in tensors.items() if not _finite([weight])), "those of another process")
             what = f"the weights are not finite at batch {trainer.global_step} ({name})"
-            raise ZooError(f"{what}, though the loss is; training stopped. {_what_is_left(trainer)}")
+            raise DivergedError(f"{what}, though the loss is; training stopped. {_what_is_left(trainer)}")
 
 
 def _finite(tensors: Iterable[Tensor]) -> bool:

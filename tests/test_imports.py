@@ -23,6 +23,7 @@ FILES = {
 LOW = {
     "zoo.errors": (),
     "zoo.precision": (),
+    "zoo.environment": (),
     "zoo.lightning": (),
     "zoo.pickles": (),
     "zoo.bolts": (),
@@ -36,7 +37,7 @@ LOW = {
     "zoo.plots": ("zoo.spec",),
 }
 BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.distributed")
-SMALL = (*BASE, "zoo.registry", "zoo.files", "zoo.pickles", "zoo.schedules", "zoo.lightning", "zoo.plots")
+SMALL = (*BASE, "zoo.registry", "zoo.files", "zoo.pickles", "zoo.schedules", "zoo.lightning", "zoo.plots", "zoo.environment")
 COMMANDS = ("zoo.fit", "zoo.sample", "zoo.evaluate", "zoo.__main__")
 ALLOWED = {
     **LOW,

@@ -18,6 +18,7 @@ from zoo.registry import import_class
 from zoo.runs.checkpoints import load, named_in_config
 from zoo.runs.folder import newest_config, run_of
 from zoo.runs.peers import explain_lost_peers
+from zoo.runs.run_record import origin
 
 __all__ = ["evaluate"]
 
@@ -44,7 +45,7 @@ def evaluate(
         found = evaluation.evaluate(model, examples, seed=seed, **devices, **options)
     if process_rank() != 0:
         return
-    found.checkpoint = ckpt
+    found.checkpoint, found.origin = ckpt, origin(ckpt, model)
     out = out or (run or Path(ckpt).parent) / "evaluation.json"
     print(found.table())
     if pictures := found.draw(out.parent / "pictures"):

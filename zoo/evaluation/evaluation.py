@@ -1,27 +1,35 @@
 """Everything that is measured of a trained model on the test split of its data, in one call."""
 
+import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.strategies import DDPStrategy
 
+from zoo import environment
 from zoo.distributed import from_first
 from zoo.errors import ZooError
 from zoo.evaluation.disentanglement import Sizes
 from zoo.evaluation.disentanglement_report import DisentanglementReport, disentanglement_report, requested_scores
 from zoo.evaluation.inference import inference
-from zoo.evaluation.likelihood import STANDARD_ERROR, evaluate_likelihood
+from zoo.evaluation.likelihood import STANDARD_ERROR, Likelihood, likelihood_of_examples
 from zoo.files import write_atomically
 from zoo.models.base import GenerativeModule
 from zoo.spec import spec_of
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["SCHEMA", "Evaluation", "evaluate"]
+
+SCHEMA = 1  # of evaluation.json; it grows where a field is renamed or means something else
+_SAMPLED = 64  # samples that are timed
+_COUNTS = ("_examples", "_samples", "_seconds")  # ends of the names of metrics that say how much, not how good
 
 
 @dataclass
@@ -37,6 +45,14 @@ class Evaluation:
         disentanglement: What the disentanglement scores among them are made of, for each representation.
         checkpoint: The file that the model came from, where that is known.
         split: The split of the data.
+        levels: The levels of the data; None for continuous data.
+        protocol: How each metric was measured: numbers of equal protocols are comparable, others are not.
+        likelihood: log p(x) of each example, where it was asked for.
+        parameters: The number of the model's parameters.
+        samples_per_second: How fast samples are drawn, in one batch of 64.
+        seconds: How long it all took.
+        origin: What :func:`zoo.runs.run_record.origin` says of the checkpoint and its training.
+        environment: Machine, versions and commit of the evaluation.
     """
 
     model: str
@@ -47,17 +63,35 @@ class Evaluation:
     disentanglement: list[DisentanglementReport] = field(default_factory=list)
     checkpoint: str | None = None
     split: str = "test"
+    levels: int | None = None
+    protocol: dict[str, dict[str, Any]] = field(default_factory=dict)
+    likelihood: Likelihood | None = None
+    parameters: int | None = None
+    samples_per_second: float | None = None
+    seconds: float | None = None
+    origin: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON stores: plain numbers, strings, lists and dictionaries."""
+        log_p = self.likelihood.log_p.numpy() if self.likelihood is not None else None
         return {
+            "schema": SCHEMA,
             "model": self.model,
             "data": self.data,
+            "levels": self.levels,
             "split": self.split,
             "examples": self.examples,
             "checkpoint": self.checkpoint,
             "seed": self.seed,
             "metrics": self.metrics,
+            "protocol": self.protocol,
+            "log_p_sha256": hashlib.sha256(log_p.tobytes()).hexdigest() if log_p is not None else None,
+            "parameters": self.parameters,
+            "samples_per_second": self.samples_per_second,
+            "seconds": self.seconds,
+            **{name: value for name, value in self.origin.items() if name != "checkpoint"},
+            **self.environment,
             "disentanglement": [report.to_dict() for report in self.disentanglement],
         }
 
@@ -79,10 +113,17 @@ class Evaluation:
         return self.table()
 
     def save(self, path: str | Path) -> Path:
-        """Write :meth:`to_dict` as JSON, and return the path."""
+        """Write :meth:`to_dict` as JSON, and return the path; log p(x) of each example goes into an ``.npz`` beside it.
+
+        The JSON is written last and holds the hash of the array: together they are whole, or they don't fit each other.
+        """
+        path = Path(path)
+        if self.likelihood is not None:
+            with write_atomically(path.with_suffix(".npz")) as file:
+                np.savez(file, log_p=self.likelihood.log_p.numpy())
         with write_atomically(path, text=True) as file:
             file.write(json.dumps(self.to_dict(), indent=2) + "\n")
-        return Path(path)
+        return path
 
     def draw(self, folder: str | Path) -> list[Path]:
         """Write the matrices of codes and factors as pictures, and return where they are; none without such scores."""
@@ -158,7 +199,7 @@ def evaluate(
             raise ZooError(f"{name} {value}: {least} or more is needed")
     _require_same_data(model, data)
     requested = requested_scores(model, data, scores, representation)
-    device = model.device
+    device, begun = model.device, time.perf_counter()
     # The first process computes some scores alone, and the others wait.
     strategy = DDPStrategy(timeout=timedelta(days=1)) if devices > 1 else "auto"
     trainer = Trainer(
@@ -174,10 +215,13 @@ def evaluate(
     try:
         with inference(model, seed):
             (found,) = trainer.test(model, data, verbose=False)
-        metrics = dict(found)
+        metrics, likelihood = dict(found), None
         model.to(trainer.strategy.root_device)
         if samples:
-            metrics |= evaluate_likelihood(model, data, samples=samples, examples=examples, seed=seed, progress=progress)
+            likelihood = likelihood_of_examples(
+                model, data, samples=samples, examples=examples, seed=seed, progress=progress
+            )
+            metrics |= likelihood.metrics
         sizes = Sizes(points, points // 2, num_train, num_train // 2)
         how: dict[str, Any] = {"sizes": sizes, "repeats": repeats, "seed": seed, "progress": progress}
         reports = from_first(
@@ -185,16 +229,56 @@ def evaluate(
                 disentanglement_report(model, data, names, representation=kind, **how) for kind, names in requested.items()
             ]
         )
+        speed = _samples_per_second(model, seed)
+        on = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
     finally:
         model.to(device)
+    count = len(data.splits["test"]) if hasattr(data, "splits") else None
+    metrics |= {name: value for report in reports for name, value in report.metrics.items()}
     return Evaluation(
         model=type(model).__name__,
         data=model.spec.name,
-        examples=len(data.splits["test"]) if hasattr(data, "splits") else None,
+        examples=count,
         seed=seed,
-        metrics=metrics | {name: value for report in reports for name, value in report.metrics.items()},
+        metrics=metrics,
         disentanglement=reports,
+        levels=model.spec.levels,
+        protocol=_protocol(metrics, count, likelihood, reports),
+        likelihood=likelihood,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        samples_per_second=speed,
+        seconds=time.perf_counter() - begun,
+        environment={
+            "machine": environment.machine(on),
+            "versions": environment.versions(),
+            "commit": environment.commit(),
+        },
     )
+
+
+def _protocol(
+    metrics: dict[str, float],
+    examples: int | None,
+    likelihood: Likelihood | None,
+    reports: Sequence[DisentanglementReport],
+) -> dict[str, dict[str, Any]]:
+    """How each metric was measured. What a model logs by itself is of the whole split, with one draw of its noise."""
+    known: dict[str, dict[str, Any]] = {name: {"n": examples, "draws": 1} for name in metrics}
+    if likelihood is not None:
+        known |= dict.fromkeys(likelihood.metrics, likelihood.protocol)
+    for report in reports:
+        told = report.to_dict()
+        how = {key: told[key] for key in ("representation", "points", "sizes", "repeats")}
+        known |= dict.fromkeys(report.metrics, how)
+    return {name: known[name] for name in metrics if not name.endswith((STANDARD_ERROR, *_COUNTS))}
+
+
+def _samples_per_second(model: GenerativeModule, seed: int) -> float:
+    """How many samples a second the model draws where it is, in one batch."""
+    with inference(model, seed):
+        begun = time.perf_counter()
+        model.sample(_SAMPLED).cpu()  # waits for the device
+    return _SAMPLED / max(time.perf_counter() - begun, 1e-9)
 
 
 class _Seed(Callback):

@@ -1,7 +1,10 @@
 """log p(x) of test examples, exact or as the importance-weighted bound."""
 
+import hashlib
 import math
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +18,7 @@ from zoo.evaluation.inference import inference, whole_test_split
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.models.base import Autoencodes, GenerativeModule, HasLikelihood, HasPosterior
 
-__all__ = ["STANDARD_ERROR", "evaluate_likelihood"]
+__all__ = ["STANDARD_ERROR", "Likelihood", "evaluate_likelihood", "likelihood_of_examples"]
 
 STANDARD_ERROR = "_standard_error"  # the end of the name of a metric's standard error
 _ACTIVE = 0.01  # a unit is active if its posterior mean varies by more over the data (Burda et al. 2016, section 5.2)
@@ -52,8 +55,50 @@ def evaluate_likelihood(
         | Importance Weighted Autoencoders (Burda et al., 2016)
         | https://arxiv.org/abs/1509.00519
     """
+    return likelihood_of_examples(model, data, samples=samples, examples=examples, seed=seed, progress=progress).metrics
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """log p(x) of test examples, and how it was computed.
+
+    Attributes:
+        log_p: In nats per example, (N,), in the order of the test split.
+        kind: ``exact``, or ``bound``: the importance-weighted one.
+        samples: Importance samples for each example.
+        examples_sha256: The hash of the examples' bytes: two models were asked for the same ones if it is equal.
+        metrics: What :func:`evaluate_likelihood` returns.
+    """
+
+    log_p: Tensor
+    kind: str
+    samples: int
+    examples_sha256: str
+    metrics: dict[str, float]
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How it was measured: numbers are comparable where this is equal. An exact likelihood has no draws."""
+        draws = {"draws": self.samples} if self.kind == "bound" else {}
+        return {"kind": self.kind, **draws, "n": len(self.log_p), "examples_sha256": self.examples_sha256}
+
+
+def likelihood_of_examples(
+    model: GenerativeModule,
+    data: LightningDataModule,
+    *,
+    samples: int = 1,
+    examples: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Likelihood:
+    """Computes log p(x) of each test example by itself: what :func:`evaluate_likelihood` averages, with its arguments.
+
+    Raises:
+        ZooError: if the model has no likelihood.
+    """
     start = time.perf_counter()
-    log_p, codes = _of_examples(model, data, samples, examples, seed, progress)
+    log_p, codes, digest = _of_examples(model, data, samples, examples, seed, progress)
     nll, seen = -log_p, len(log_p)
     metrics: dict[str, float] = {"test/nll": nll.mean().item()}
     if seen > 1:
@@ -62,25 +107,25 @@ def evaluate_likelihood(
         metrics["test/nll_bits_per_dim"] = bits_per_dim(-nll.mean(), model.spec).item()
     if codes is not None and seen > 1:
         metrics["test/active_units"] = int((codes.var(0) > _ACTIVE).sum())
-    return {
-        **metrics,
+    metrics |= {
         "test/nll_examples": seen,
         "test/nll_samples": samples,
         "test/nll_seconds": time.perf_counter() - start,
     }
+    return Likelihood(log_p, str(getattr(model, "likelihood_kind", "bound")), samples, digest, metrics)
 
 
 def _of_examples(
     model: GenerativeModule, data: LightningDataModule, samples: int, examples: int | None, seed: int, progress: bool
-) -> tuple[Tensor, Tensor | None]:
-    """log p(x) of the examples (N,), and their codes (N, d) where the model has a posterior of them, in their order.
+) -> tuple[Tensor, Tensor | None, str]:
+    """log p(x) of the examples (N,), their codes (N, d) where the model has a posterior of them, and the examples' hash.
 
     Of several processes each takes whole batches in turn, with noise that depends on the seed and the batch: all get the
     numbers of one process.
     """
     if not isinstance(model, HasLikelihood):
         raise ZooError(f"--samples {samples}: {type(model).__name__} has no likelihood; leave --samples out.")
-    seen, device, encode, latent_dim = 0, model.device, None, 0
+    seen, device, encode, latent_dim, digest = 0, model.device, None, 0, hashlib.sha256()
     if isinstance(model, Autoencodes) and isinstance(model, HasPosterior):
         encode, latent_dim = model.encode, model.latent_dim
     places, log_p = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.float64)]
@@ -93,6 +138,7 @@ def _of_examples(
             if len(x) == 0:
                 break
             seen += len(x)
+            digest.update(x.cpu().contiguous().numpy().tobytes())
             if number % processes() != rank():
                 continue
             torch.manual_seed(int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
@@ -102,7 +148,8 @@ def _of_examples(
             if encode is not None:
                 codes.append(encode(x).cpu().double())
     order = _of_all(places, device).argsort()
-    return _of_all(log_p, device)[order], None if encode is None else _of_all(codes, device)[order]
+    in_order = _of_all(log_p, device)[order], None if encode is None else _of_all(codes, device)[order]
+    return *in_order, digest.hexdigest()
 
 
 def _of_all(parts: list[Tensor], device: torch.device) -> Tensor:

@@ -30,6 +30,7 @@ from zoo.runs.folder import data_name, new_config, new_run, run_of
 from zoo.runs.loggers import MetricsCSV, wandb_logger, wandb_mode
 from zoo.runs.peers import PeerWatch, explain_lost_peers
 from zoo.runs.run_checkpoint import RunCheckpoint
+from zoo.runs.run_record import RunRecord
 
 __all__ = ["Run", "fit"]
 
@@ -118,7 +119,8 @@ def fit(
     config = describe(model, data, options) if config is None else config
     _require_possible(model, options, resume)
     folder = _folder(model, data, root, names, resume)
-    options["callbacks"] = [*_listed(options.get("callbacks")), *_own_callbacks(model, folder, options)]
+    record = RunRecord(folder, names)
+    options["callbacks"] = [*_listed(options.get("callbacks")), record, *_own_callbacks(model, folder, options)]
     options["logger"] = _loggers(options.get("logger"), model, folder, names, wandb, config)
     options["plugins"] = _listed(options.get("plugins"))
     if not any(isinstance(plugin, CheckpointIO) for plugin in options["plugins"]):
@@ -139,6 +141,7 @@ def fit(
         print(f"{type(model).__name__}, {weights:,} parameters, on {model.spec.name} {model.spec.shape}, {device}")
     run = Run(model, data, trainer, folder)
     _train(run, resume)
+    record.finish(trainer)
     return run
 
 
