@@ -400,4 +400,4 @@ main("fit", sys.argv[1:])
     assert advice == f"When that is mended, go on with --ckpt_path {last}." or what == "config-2.yaml"
     after = {path: path.read_bytes() for path in new_run_folder.rglob("*") if path.is_file() and path.suffix != ".png"}
     changed = {path.name for path in after if after[path] != before.get(path)}
-    assert changed <= {"metrics.csv", "config-2.yaml"} - {what}
+    assert changed <= {"metrics.csv", "config-2.yaml", "run.json"} - {what}
