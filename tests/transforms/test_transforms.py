@@ -3,10 +3,27 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch.distributions import Independent, Laplace, Normal, Uniform
+from torch.distributions import (
+    AffineTransform,
+    Cauchy,
+    Exponential,
+    Gumbel,
+    HalfNormal,
+    Independent,
+    Laplace,
+    LogNormal,
+    Normal,
+    Pareto,
+    SigmoidTransform,
+    StudentT,
+    TransformedDistribution,
+    Uniform,
+    Weibull,
+)
 
 from zoo.errors import ZooError
 from zoo.transforms import (
@@ -26,6 +43,7 @@ from zoo.transforms import (
     autoregressive_flow,
 )
 from zoo.transforms.entangle import dct4
+from zoo.transforms.normal_scores import from_normal_scores, inside_support, normal_scores
 from zoo.transforms.planar import planar
 from zoo.transforms.radial import radial
 from zoo.transforms.sylvester import orthogonalize, reflect
@@ -325,6 +343,75 @@ def test_entangling_keeps_the_tails_finite(name, dtype):
         assert value.isfinite().all() and value.dtype == dtype
 
 
+def logistic(d):
+    """As torch makes it, of a uniform distribution, whose values have no digits for its upper tail."""
+    unit = Uniform(torch.zeros(d).double(), torch.ones(d).double())
+    return TransformedDistribution(unit, [SigmoidTransform().inv, AffineTransform(torch.zeros(d), torch.ones(d))])
+
+
+def scale(cls, *factors):
+    return lambda d: cls(*(factor * torch.ones(d).double() for factor in factors))
+
+
+TAILS = {
+    "laplace": (scale(Laplace, 0, 1), stats.laplace(), [-1e6, -1000, -17, -8, 8, 17, 1000, 1e6]),
+    "logistic": (logistic, stats.logistic(), [-1000, -40, 40, 1000]),
+    "cauchy": (scale(Cauchy, 0, 1), stats.cauchy(), [-1e20, -1e6, 1e6, 1e20]),
+    "gumbel": (scale(Gumbel, 0, 1), stats.gumbel_r(), [-10, -3.5, 30, 35]),
+    "exponential": (scale(Exponential, 1), stats.expon(), [1e-300, 1e-9, 20, 1000]),
+    "half-normal": (scale(HalfNormal, 1), stats.halfnorm(), [1e-300, 1e-9, 6, 30]),
+    "log-normal": (scale(LogNormal, 0, 1), stats.lognorm(1), [1e-14, 1e-9, 1e9, 1e14]),
+    "weibull": (scale(Weibull, 1, 1.5), stats.weibull_min(1.5), [1e-9, 1e-8, 20, 100]),
+    "pareto": (scale(Pareto, 1, 2), stats.pareto(2), [1e9, 1e40]),
+    "uniform": (scale(Uniform, 0, 1), stats.uniform(), [1e-300, 1e-9, 1 - 1e-9, 1 - 1e-15]),
+}
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_normal_scores_are_right_however_far_in_a_tail(name):
+    """log Φ(±s) is the logarithm of the probability beyond z, as SciPy has it, and s leads back to z."""
+    make_prior, reference, points = TAILS[name]
+    prior, z = make_prior(1), torch.tensor(points, dtype=torch.float64)[:, None]
+    s = normal_scores(z, prior)
+    if name == "laplace":  # of which SciPy knows no more than float64 does
+        beyond = -np.abs(points) - np.log(2)
+    else:
+        beyond = np.where(s.squeeze(1) > 0, reference.logsf(points), reference.logcdf(points))
+    np.testing.assert_allclose(stats.norm.logsf(s.squeeze(1).abs().numpy()), beyond, rtol=1e-10)
+    torch.testing.assert_close(from_normal_scores(s, prior), z, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", TAILS)
+@pytest.mark.parametrize("d", [1, 10])
+def test_entangling_is_right_in_the_tails(name, d):
+    """All latents at one end of what TAILS lists: finite, the way back, the density, and the gradient."""
+    make_prior, _, points = TAILS[name]
+    prior = make_prior(d)
+    f = Entangle(prior)
+    for point in points:
+        z = torch.full((1, d), point, dtype=torch.float64).requires_grad_()
+        y, log_det = f(z)
+        assert y.isfinite().all() and log_det.isfinite().all()
+        torch.testing.assert_close(prior.log_prob(y).sum(-1) + log_det, prior.log_prob(z).sum(-1))
+        (y.sum() + log_det.sum()).backward()
+        assert z.grad.isfinite().all()
+        if inside_support(z, prior).float().isfinite().all():
+            assert all(value.isfinite().all() for value in f(inside_support(z.detach().float(), prior)))
+
+
+@pytest.mark.parametrize("point", [-17.0, -8.0, -1e5, 17.0, 1e5])
+def test_a_laplace_prior_entangled_far_out_leads_back(point):
+    prior = Laplace(torch.zeros(10).double(), torch.ones(10).double())
+    z = torch.full((3, 10), point, dtype=torch.float64) + torch.randn(3, 10, generator=torch.Generator().manual_seed(0)).double()
+    f = Entangle(prior)
+    y, log_det = f(z)
+    back, inverse_log_det = f.inverse(y)
+    torch.testing.assert_close(back, z, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(inverse_log_det, -log_det)
+    own, _ = split_rows(torch.func.jacrev(lambda z: f(z)[0])(z))
+    torch.testing.assert_close(torch.linalg.slogdet(own)[1], log_det, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", PRIORS)
 def test_entangling_in_float32_is_that_in_float64_rounded(name):
     torch.manual_seed(7)
@@ -378,6 +465,7 @@ class ForwardOnly(Transform):
         (lambda: Sylvester(2, directions=1, kind="triangular"), ZooError, "directions=1"),
         (lambda: Entangle(Normal(0.0, 1.0)), ZooError, "batch shape"),
         (lambda: Entangle(PRIORS["laplace"](2), torch.eye(2)), ZooError, "zero entry"),
+        (lambda: Entangle(StudentT(torch.ones(2))), ZooError, "StudentT: its CDF and quantiles are needed"),
         (lambda: Entangle(PRIORS["laplace"](2), torch.ones(2, 2)), ZooError, "identity"),
         (lambda: Entangle(PRIORS["laplace"](3), torch.eye(2)), ZooError, "3 dimensions"),
     ],

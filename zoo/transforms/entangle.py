@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
-from torch.special import ndtr, ndtri
 
 from zoo.errors import ZooError
 from zoo.precision import without_autocast
 from zoo.transforms.base import Transform
+from zoo.transforms.normal_scores import from_normal_scores, inside_support, normal_scores
 
 __all__ = ["Entangle", "dct4"]
 
@@ -43,7 +43,9 @@ class Entangle(Transform):
     log|det ∂f/∂z| = log p(z) - log p(f(z)).
 
     For a normal prior, f is the affine map loc + scale·A((z - loc)/scale), and log|det| = 0. Other priors go through
-    their CDF, in float64 whatever the dtype of z: beyond 8 standard scores it rounds to 1, and f is constant there.
+    :func:`~zoo.transforms.normal_scores.normal_scores`, in float64 whatever the dtype of z, which have all digits however
+    far in a tail. What a bound of the support would round f(z) to, as 1 - 1e-20 of a uniform prior, is the last number
+    within.
 
     Shapes: z (..., d), log_det (...). Units: nats.
 
@@ -53,7 +55,7 @@ class Entangle(Transform):
         orthogonal: The matrix A, (d, d); the type-IV cosine transform if None.
 
     Raises:
-        ZooError: if A is not orthogonal, has a zero, or its size or the prior's is not d.
+        ZooError: if A is not orthogonal, has a zero, its size or the prior's is not d, or the prior has no CDF.
 
     References:
         | Challenging Common Assumptions in the Unsupervised Learning of Disentangled Representations (Locatello et al.,
@@ -78,6 +80,10 @@ class Entangle(Transform):
                 f"a prior of batch shape {tuple(prior.batch_shape)} and event shape {tuple(prior.event_shape)}: "
                 "give one of d independent dimensions, such as Normal(torch.zeros(d), torch.ones(d))"
             )
+        try:
+            self.prior.icdf(self.prior.cdf(self.prior.icdf(torch.tensor(0.5))))
+        except NotImplementedError:
+            raise ZooError(f"a prior {type(self.prior).__name__}: its CDF and quantiles are needed, cdf and icdf") from None
         features = self.prior.batch_shape[0]
         a = dct4(features) if orthogonal is None else orthogonal.to(torch.float64)
         if a.shape != (features, features):
@@ -102,15 +108,8 @@ class Entangle(Transform):
             scores = (z - self.prior.loc) / self.prior.scale
             y = self.prior.loc + self.prior.scale * (scores @ a.T.to(scores.dtype))
             return y.to(z.dtype), z.new_zeros(z.shape[:-1])
-        # A CDF in float32 keeps 3 digits of the upper tail at 4 standard scores and none at 5.4.
-        wide = z.double()
-        scores = ndtri(_inside(self.prior.cdf(wide)))
-        mixed = self.prior.icdf(_inside(ndtr(scores @ a.T.double())))
-        log_det = (self.prior.log_prob(wide) - self.prior.log_prob(mixed)).sum(-1)
-        return mixed.to(z.dtype), log_det.to(z.dtype)
-
-
-def _inside(u: Tensor) -> Tensor:
-    """Probabilities kept off 0 and 1, where a quantile is infinite."""
-    limits = torch.finfo(u.dtype)
-    return u.clamp(limits.tiny, 1 - limits.eps)
+        wide = inside_support(z.double(), self.prior)
+        scores = normal_scores(wide, self.prior)
+        mixed = inside_support(from_normal_scores(scores @ a.T.double(), self.prior).to(z.dtype), self.prior)
+        log_det = (self.prior.log_prob(z.double()) - self.prior.log_prob(mixed.double())).sum(-1)
+        return mixed, log_det.to(z.dtype)
