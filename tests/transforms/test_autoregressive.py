@@ -13,6 +13,7 @@ from zoo.transforms import (
     SplineAutoregressive,
     autoregressive_flow,
 )
+from zoo.transforms.spline import monotonic_spline, spline_inverse
 
 STEPS = {"affine": AffineAutoregressive, "gated": GatedAutoregressive, "spline": SplineAutoregressive}
 every_step = pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
@@ -184,3 +185,30 @@ def test_agrees_with_zuko_given_its_weights(name, context_features):
     torch.testing.assert_close(Normal(0, 1).log_prob(y).sum(-1) + log_det, expected, rtol=1e-10, atol=1e-10)
     inverse = theirs(context).transform.inv(y) if context_features else theirs().transform.inv(y)
     torch.testing.assert_close(ours.inverse(y, context)[0], inverse, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("deviation", [1, 10, 30, 200])
+def test_a_spline_of_any_parameters_has_an_inverse_to_rounding(deviation, dtype):
+    """f(f⁻¹(y)) is y, and f⁻¹(f(x)) is x where f isn't too flat for y to keep it: in units of rounding, and of the slope."""
+    generator = torch.Generator().manual_seed(0)
+    parameters = (deviation * torch.randn(100_000, k, generator=generator, dtype=dtype) for k in (8, 8, 7))
+    spline = monotonic_spline(*parameters)
+    points = 12 * torch.rand(2, 100_000, generator=generator, dtype=dtype) - 6
+    unit = torch.finfo(dtype).eps * 5
+    x = spline_inverse(spline, points[0])
+    y, log_slope = spline.call_and_ladj(x)
+    assert x.isfinite().all() and ((y - points[0]).abs() <= 40 * unit * (1 + log_slope.exp())).all()
+    y, log_slope = spline.call_and_ladj(points[1])
+    back = spline_inverse(spline, y)
+    assert ((spline(back) - y).abs() <= 40 * unit * (1 + spline.call_and_ladj(back)[1].exp())).all()
+    steep = log_slope > -1  # at a knot the slope changes, but not by much to begin with
+    torch.testing.assert_close(back[steep], points[1][steep], rtol=0, atol=2000 * unit)
+
+
+def test_the_gradient_of_a_spline_s_inverse_is_finite_at_its_knots():
+    parameters = [(30 * torch.randn(64, k, dtype=torch.float64)).requires_grad_() for k in (8, 8, 7)]
+    spline = monotonic_spline(*parameters)
+    for y in spline.vertical.detach().unbind(-1):
+        gradients = torch.autograd.grad(spline_inverse(monotonic_spline(*parameters), y).sum(), parameters)
+        assert all(gradient.isfinite().all() for gradient in gradients)

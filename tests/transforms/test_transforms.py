@@ -361,7 +361,7 @@ TAILS = {
     "exponential": (scale(Exponential, 1), stats.expon(), [1e-300, 1e-9, 20, 1000]),
     "half-normal": (scale(HalfNormal, 1), stats.halfnorm(), [1e-300, 1e-9, 6, 30]),
     "log-normal": (scale(LogNormal, 0, 1), stats.lognorm(1), [1e-14, 1e-9, 1e9, 1e14]),
-    "weibull": (scale(Weibull, 1, 1.5), stats.weibull_min(1.5), [1e-9, 1e-8, 20, 100]),
+    "weibull": (scale(Weibull, 1, 1.5), stats.weibull_min(1.5), [1e-9, 1e-8, 15, 20]),
     "pareto": (scale(Pareto, 1, 2), stats.pareto(2), [1e9, 1e40]),
     "uniform": (scale(Uniform, 0, 1), stats.uniform(), [1e-300, 1e-9, 1 - 1e-9, 1 - 1e-15]),
 }
@@ -402,7 +402,7 @@ def test_entangling_is_right_in_the_tails(name, d):
 @pytest.mark.parametrize("point", [-17.0, -8.0, -1e5, 17.0, 1e5])
 def test_a_laplace_prior_entangled_far_out_leads_back(point):
     prior = Laplace(torch.zeros(10).double(), torch.ones(10).double())
-    z = torch.full((3, 10), point, dtype=torch.float64) + torch.randn(3, 10, generator=torch.Generator().manual_seed(0)).double()
+    z = point + torch.randn(3, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     f = Entangle(prior)
     y, log_det = f(z)
     back, inverse_log_det = f.inverse(y)

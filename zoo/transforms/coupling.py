@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from zoo.errors import ZooError
 from zoo.nets.gated_attention import GatedAttentionNet
 from zoo.transforms.mixture_logistic import mixture_logit, mixture_logit_inverse
-from zoo.transforms.spline import monotonic_spline
+from zoo.transforms.spline import monotonic_spline, spline_inverse
 
 __all__ = ["Coupling"]
 
@@ -67,7 +67,7 @@ class _Spline:
     def inverse(self, y: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         widths, heights, derivatives = parameters
         spline = monotonic_spline(widths, heights, derivatives)
-        x = spline.inv(y)
+        x = spline_inverse(spline, y)
         return x, spline.call_and_ladj(x)[1]
 
 

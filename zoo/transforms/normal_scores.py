@@ -31,7 +31,7 @@ def normal_scores(z: Tensor, prior: Distribution) -> Tensor:
     Example:
         >>> prior = torch.distributions.Laplace(torch.zeros(1), torch.ones(1))
         >>> [round(s, 4) for s in normal_scores(torch.tensor([[-1000.0], [1000.0]]).double(), prior).flatten().tolist()]
-        [-44.6162, 44.6162]
+        [-44.6313, 44.6313]
     """
     return _Scores.apply(z, prior)
 
@@ -105,7 +105,7 @@ def _log_slope(z: Tensor, s: Tensor, prior: Distribution) -> Tensor:
 
 
 def _with_tails(values: Tensor, s: Tensor, z: Tensor, tails: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """``values`` (..., d), those of scores beyond the middle replaced by ``tails(z, s)``, computed for rows that have such."""
+    """``values`` (..., d), those of scores beyond the middle replaced by ``tails(z, s)``, of the rows that have such."""
     flat, s, z = (x.reshape(-1, x.shape[-1]) for x in (values.clone(), s, z))
     for rows in (s.abs() > _MIDDLE).any(-1).nonzero().squeeze(-1).split(_PER_CALL):
         flat[rows] = torch.where(s[rows].abs() > _MIDDLE, tails(z[rows], s[rows]), flat[rows])
