@@ -293,6 +293,78 @@ def test_orthogonalization_gives_the_polar_factor(shape):
     torch.testing.assert_close(orthogonalize(a), left @ right, rtol=1e-7, atol=1e-7)
 
 
+def nearly_singular(shape, condition, dtype):
+    """Ten matrices with singular values from 1 down to 1 / condition, and their polar factors."""
+    torch.manual_seed(5)
+    left, right = (torch.linalg.qr(torch.randn(10, rows, shape[1], dtype=dtype))[0] for rows in shape)
+    values = torch.logspace(0, -np.log10(condition), shape[1], dtype=dtype)
+    return left * values @ right.mT, left @ right.mT
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(5, 5), (64, 16), (3, 2)])
+@pytest.mark.parametrize("condition", [1e3, 1e7, 1e9, 1e12, 1e16, 1e30])
+def test_orthogonalization_of_a_nearly_singular_matrix(condition, shape, dtype):
+    """Orthonormal columns, none nearer to the matrix, the polar factor's own as far as rounding leaves it defined."""
+    a, polar = nearly_singular(shape, condition, dtype)
+    eps = torch.finfo(dtype).eps
+    q = orthogonalize(a.requires_grad_())
+    torch.testing.assert_close(q.mT @ q, torch.eye(shape[1], dtype=dtype).expand(10, -1, -1), rtol=0, atol=10 * eps)
+    distance = torch.linalg.matrix_norm(a - q)
+    torch.testing.assert_close(distance, torch.linalg.matrix_norm(a - polar), rtol=100 * eps, atol=0)
+    torch.testing.assert_close(q, polar, rtol=0, atol=min(2.0, 1000 * eps * condition))
+    (q * torch.randn_like(q)).sum().backward()
+    assert a.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["zero", "ones", "tiny", "huge", "rank 2", "a zero column"])
+def test_orthogonalization_of_any_matrix(name, dtype):
+    torch.manual_seed(5)
+    random = torch.randn(7, 7, dtype=dtype)
+    columns = torch.arange(7) > 0
+    matrices = {
+        "zero": 0 * random,
+        "ones": torch.ones_like(random),
+        "tiny": 1e-36 * random,
+        "huge": 1e36 * random,
+        "rank 2": random[:, :2] @ random[:2],
+        "a zero column": random * columns,
+    }
+    for a in (matrices[name], matrices[name][:, :3]):
+        q = orthogonalize(a.clone().requires_grad_())
+        torch.testing.assert_close(q.mT @ q, torch.eye(a.shape[1], dtype=dtype))
+        (q * torch.randn_like(q)).sum().backward()
+
+
+@pytest.mark.parametrize("kind", ["orthogonal", "householder", "triangular"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sylvester_s_log_determinant_is_right_where_its_matrix_is_nearly_singular(kind, dtype):
+    """Against Jacobians, with parameters so that I + A has nearly no rank, and with some of size 200."""
+    torch.manual_seed(4)
+    flow = Sylvester(4, kind=kind).to(dtype)
+    for scale in (1e-9, 200):
+        with torch.no_grad():
+            flow.parameters_of.bias.normal_(std=scale if scale > 1 else 1.0)
+            if kind != "triangular" and scale < 1:
+                flow.parameters_of.bias[:16] = -torch.eye(4).flatten() + scale * torch.randn(16)
+        x = torch.randn(50, 4, dtype=dtype)
+        y, log_det = flow(x)
+        q = flow._build(None)[0]
+        torch.testing.assert_close(q.mT @ q, torch.eye(4, dtype=dtype), rtol=0, atol=20 * torch.finfo(dtype).eps)
+        assert log_det.isfinite().all()
+        if scale < 1 and dtype == torch.float64:
+            own, _ = split_rows(torch.func.jacrev(lambda x: flow(x)[0])(x))  # noqa: B023
+            torch.testing.assert_close(torch.linalg.slogdet(own)[1], log_det, rtol=1e-7, atol=1e-7)
+            torch.testing.assert_close(flow.inverse(y)[0], x, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-36, 1e-13, 1e18, 1e36])
+def test_reflections_of_any_size_are_orthogonal(size):
+    q = reflect(size * torch.randn(3, 4, 5))
+    torch.testing.assert_close(q @ q.mT, torch.eye(5).expand(3, 5, 5))
+
+
 @pytest.mark.parametrize("shape", [(2, 6, 4), (3, 3), (5, 1), (1, 1)])
 def test_gradient_of_the_orthogonalization(shape):
     """Against finite differences, away from the identity and at it, where all singular values are the same."""

@@ -1,5 +1,6 @@
 """Sylvester flow: a planar flow of many directions at once."""
 
+import math
 from typing import Any
 
 import torch
@@ -21,8 +22,13 @@ class _Polar(torch.autograd.Function):
 
     @staticmethod
     def forward(a: Tensor) -> Tensor:
-        q = a / torch.linalg.matrix_norm(a, keepdim=True)
-        for rho in [1.5] * 20 + [1.0] * 7:
+        eps = torch.finfo(a.dtype).eps
+        unit = a / torch.linalg.vector_norm(a, float("inf"), (-2, -1), keepdim=True).clamp_min(torch.finfo(a.dtype).tiny)
+        q = unit / torch.linalg.matrix_norm(unit, keepdim=True).clamp_min(1e-3)
+        # What rounding leaves undecided is decided here: of a singular matrix no factor is the nearest, several are.
+        q = q + 8 * eps * _full(*q.shape[-2:], q)
+        lifts = math.ceil(math.log(8 / eps, 2.25)) + 8  # 8: for the smallest singular values of what was added
+        for rho in [1.5] * lifts + [1.0] * 7:
             q = rho * (1.5 * q - 0.5 * rho**2 * q @ (q.mT @ q))
         return q
 
@@ -37,20 +43,29 @@ class _Polar(torch.autograd.Function):
         q, p = ctx.saved_tensors
         with autocast_off(q.device.type):  # which is on in a backward pass that a model makes in its training step
             values, vectors = torch.linalg.eigh((p + p.mT) / 2)  # (..., M), (..., M, M)
-            values = values.clamp_min(torch.finfo(q.dtype).tiny)
+            floor = torch.finfo(q.dtype).eps * values.amax(-1, keepdim=True)  # of a singular matrix there is no gradient
+            values = values.clamp_min(floor.clamp_min(torch.finfo(q.dtype).tiny ** 0.25))
             inside = q.mT @ gradient
             turned = vectors.mT @ (inside - inside.mT) @ vectors
             skew = vectors @ (turned / (values.unsqueeze(-1) + values.unsqueeze(-2))) @ vectors.mT
             return q @ skew + (gradient - q @ inside) @ (vectors / values.unsqueeze(-2)) @ vectors.mT
 
 
+def _full(rows: int, columns: int, like: Tensor) -> Tensor:
+    """A fixed matrix of orthonormal columns that has nothing to do with whatever matrix a network gives."""
+    i, j = (torch.arange(size, device=like.device, dtype=torch.float64) for size in (rows, columns))
+    angles = math.pi / (4 * rows) * torch.outer(2 * i + 1, 2 * j + 1)
+    return (math.sqrt(2 / rows) * angles.cos()).to(like.dtype)
+
+
 def orthogonalize(a: Tensor) -> Tensor:
     """The matrix with orthonormal columns that is nearest to a (..., d, M), d ≥ M: the polar factor, by iteration.
 
     Q ← ρQ(3I - ρ²QᵀQ)/2 drives all singular values to 1. Plain steps (ρ = 1) converge quadratically once they are above
-    1/2; 20 steps with ρ = 3/2 come first, each lifting the small ones 2.25-fold, enough for all above 1e-7 of the norm.
-    A fixed number of matrix products: no wait for the device. The gradient is the polar factor's own, in closed form
-    from an eigendecomposition of the M × M matrix QᵀA.
+    1/2; steps with ρ = 3/2 come first, each lifting the small ones 2.25-fold, enough for all that rounding leaves of
+    them. Of a singular matrix, which has many nearest ones, it is one of these. A fixed number of matrix products: no wait
+    for the device. The gradient is the polar factor's own, in closed form from an eigendecomposition of the M × M matrix
+    QᵀA, whose eigenvalues count as no less than the precision times the largest.
 
     References:
         | An Iterative Algorithm for Computing the Best Estimate of an Orthogonal Matrix (Björck and Bowie, 1971)
@@ -77,6 +92,8 @@ def reflect(v: Tensor) -> Tensor:
                 [ 0., -1.]])
     """
     q = torch.eye(v.shape[-1], dtype=v.dtype, device=v.device)
+    # First by the largest entry, so that no square overflows or is lost; a row of zeros stays one, and reflects nothing.
+    v = v / v.detach().abs().amax(-1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)
     for axis in torch.nn.functional.normalize(v, dim=-1).unbind(-2):
         q = q - 2 * (q @ axis.unsqueeze(-1)) @ axis.unsqueeze(-2)
     return q
