@@ -343,6 +343,46 @@ def test_bf16(trained, data):
     assert (narrow - exact).abs().mean() / trained.spec.dims < 0.01
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("coupling", ["mixture_logistic", "affine", "spline"])
+def test_autocast_narrows_training_steps_alone(data, coupling, dtype):
+    """Samples, densities and inverses are those of float32, of every part; the networks of a training step are narrow."""
+    model = model_of(data, coupling=coupling, dropout=0.0)
+    batch = Batch(data.splits["train"].x[:16])
+    model.objective(batch)  # sets the actnorms
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    y, u = model.density.dequantizer(batch.x)[0].detach(), torch.rand(16, *data.spec.shape) * 0.9 + 0.05
+    z = torch.randn(16, *model.latent_shape)
+
+    def results() -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            points, q = model.density.decode(z), model.density.dequantizer.log_prob(u, batch.x)
+            again = model.density.decode(model.density.encode(y)[0])
+            return {"points": points, "density": model.density.log_density(y), "q": q, "again": again}
+
+    for module in (model, model.eval()):  # in training mode too, there being no dropout
+        exact = results()
+        with torch.autocast("cpu", dtype):
+            narrow = results()
+            error = module.density.inversion_error(batch.x)
+        for name, value in exact.items():
+            torch.testing.assert_close(narrow[name], value, rtol=0, atol=0)
+        assert error < 1e-3 and (narrow["again"] - y).abs().max() < 1e-3
+        torch.testing.assert_close(exact["points"], model.density.decode(z), rtol=0, atol=1e-3)
+
+    seen = set()
+    layer = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+    layer.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    with torch.autocast("cpu", dtype):
+        model.train().objective(batch)
+        assert seen == {dtype}
+        seen.clear()
+        model.eval().objective(batch)
+    assert seen == {torch.float32}
+
+
 def test_from_training_to_metrics(cli):
     """The command line: preset, evaluation with samples, and metrics that fit together."""
     small = [argument for key, value in SMALL.items() for argument in (f"--model.{key}", json.dumps(value))]

@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from zoo.errors import ZooError
 from zoo.nets.gated_attention import GatedAttentionNet
+from zoo.precision import autocast_while_training
 from zoo.transforms.mixture_logistic import mixture_logit, mixture_logit_inverse
 from zoo.transforms.spline import monotonic_spline, spline_inverse
 
@@ -82,7 +83,8 @@ class Coupling(nn.Module):
     r"""Creates the map y = exp(s)·g(x; θ) + t of one half of an image, (s, t, θ) = net(other half, context), s = tanh(raw).
 
     g is the logit of a mixture-of-logistics CDF (Flow++), the identity (RealNVP, Glow) or a spline; the network is the
-    same for all. It is float32 that g is computed in, under autocast too.
+    same for all. It is float32 that g is computed in, under autocast too; and so is the network but in training steps,
+    which alone never go both ways.
 
     A width that differs between the halves, as with an odd number of columns, is evened out for the network: the
     narrower half gets a column of zeros, or the last column of parameters goes unused.
@@ -136,7 +138,8 @@ class Coupling(nn.Module):
         self.net = GatedAttentionNet(given[0], changed[0] * (2 + sum(self.map.sizes)), size, **network)
 
     def _theta(self, given: Tensor, context: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[Tensor]]:
-        raw = self.net(pad(given, (0, self.missing)), context)[..., : self.changed[2]]
+        with autocast_while_training(self, given.device.type):
+            raw = self.net(pad(given, (0, self.missing)), context)[..., : self.changed[2]]
         raw = raw.permute(0, 2, 3, 1).unflatten(-1, (self.changed[0], -1)).to(dtype)  # (B, H, W, C, outputs)
         log_scale, shift, *parameters = raw.split([1, 1, *self.map.sizes], -1)
         return log_scale.squeeze(-1).tanh(), shift.squeeze(-1), parameters

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 from zoo.errors import ZooError
 from zoo.nets.gated_attention import ContextNet
 from zoo.nets.module_list import module_list
+from zoo.precision import autocast_while_training
 from zoo.transforms.actnorm import ActNorm
 from zoo.transforms.base import Transform
 from zoo.transforms.coupling import Coupling
@@ -98,10 +99,11 @@ class _Section(Transform):
     def _read(self, context: Tensor | None) -> Tensor | None:
         if self.context is None or context is None:
             return None
-        if isinstance(self.split, ChannelSplit):
+        if not isinstance(self.split, ChannelSplit):
+            a, b = self.split(context)
+            context = torch.cat((a, pad(b, (0, a.shape[-1] - b.shape[-1]))), 1)
+        with autocast_while_training(self, context.device.type):
             return self.context(context)
-        a, b = self.split(context)
-        return self.context(torch.cat((a, pad(b, (0, a.shape[-1] - b.shape[-1]))), 1))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         halves, total, context = self.split(x), x.new_zeros(len(x)), self._read(context)
