@@ -26,7 +26,7 @@ class _Polar(torch.autograd.Function):
         unit = a / torch.linalg.vector_norm(a, float("inf"), (-2, -1), keepdim=True).clamp_min(torch.finfo(a.dtype).tiny)
         q = unit / torch.linalg.matrix_norm(unit, keepdim=True).clamp_min(1e-3)
         # What rounding leaves undecided is decided here: of a singular matrix no factor is the nearest, several are.
-        q = q + 8 * eps * _full(*q.shape[-2:], q)
+        q = q + 8 * eps * _full(q.shape[-2], q.shape[-1], q)
         lifts = math.ceil(math.log(8 / eps, 2.25)) + 8  # 8: for the smallest singular values of what was added
         for rho in [1.5] * lifts + [1.0] * 7:
             q = rho * (1.5 * q - 0.5 * rho**2 * q @ (q.mT @ q))
