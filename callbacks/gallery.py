@@ -1,21 +1,19 @@
 """Where pictures go: a file in the run folder, and every logger that shows images."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from zoo.lightning import is_fast_dev_run
-from zoo.models.base import Decodes, GenerativeModule
+from zoo.models.base import GenerativeModule
 from zoo.plots import save_gif
 from zoo.spec import Batch
 
-__all__ = ["Gallery", "decoded", "keep_picture"]
+__all__ = ["Gallery", "keep_picture"]
 
 
 class Gallery(Callback):
@@ -72,12 +70,6 @@ class Gallery(Callback):
             return
         self._drawn_at = trainer.global_step
         keep_picture(trainer, self.name, image)
-
-
-def decoded(model: Decodes, z: Tensor) -> Tensor:
-    """Latents (B, d) as pictures show them: the model's ``decode_mean(z)`` if it has any, or else ``decode(z)``."""
-    decode: Callable[[Tensor], Tensor] = getattr(model, "decode_mean", model.decode)
-    return decode(z)
 
 
 def keep_picture(trainer: Trainer, name: str, image: Image.Image | list[Image.Image]) -> None:

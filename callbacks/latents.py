@@ -1,15 +1,14 @@
 """What the latent space looks like: traversals of single latents, paths between two examples."""
 
-import torch
 from PIL import Image
 from pytorch_lightning import Trainer
-from torch import Tensor
 
-from callbacks.gallery import Gallery, decoded
+from callbacks.gallery import Gallery
+from zoo.evaluation.latents import interpolations, traversals
 from zoo.models.base import Autoencodes, GenerativeModule
 from zoo.plots import picture
 
-__all__ = ["AnimatedTraversals", "Interpolations", "LatentTraversals", "traversals"]
+__all__ = ["AnimatedTraversals", "Interpolations", "LatentTraversals"]
 
 
 class LatentTraversals(Gallery):
@@ -31,9 +30,8 @@ class LatentTraversals(Gallery):
         """The rows; None for models without ``encode`` or data without pixels."""
         if self.held_out is None or not model.spec.is_image or not isinstance(model, Autoencodes):
             return None
-        z = model.encode(self.held_out.x.to(model.device))  # (B, d)
-        moved = traversals(z, 1, self.columns, self.reach, self.latents).flatten(0, 2)
-        return picture(decoded(model, moved), model.spec, columns=self.columns)
+        moved = traversals(model, self.held_out.x.to(model.device), 1, self.columns, self.reach, self.latents)
+        return picture(moved.flatten(0, 2), model.spec, columns=self.columns)
 
 
 class AnimatedTraversals(Gallery):
@@ -60,23 +58,10 @@ class AnimatedTraversals(Gallery):
         """The frames, 2 (``steps`` - 1) of them; None for models without ``encode`` or data without pixels."""
         if self.held_out is None or not model.spec.is_image or not isinstance(model, Autoencodes):
             return None
-        z = model.encode(self.held_out.x.to(model.device))
-        moved = traversals(z, self.examples, self.steps, self.reach, self.latents)  # (rows, n, steps, d)
-        there = [
-            picture(decoded(model, frame.flatten(0, 1)), model.spec, columns=moved.shape[1]) for frame in moved.unbind(2)
-        ]
+        x = self.held_out.x.to(model.device)
+        moved = traversals(model, x, self.examples, self.steps, self.reach, self.latents)  # (rows, n, steps, *shape)
+        there = [picture(frame.flatten(0, 1), model.spec, columns=moved.shape[1]) for frame in moved.unbind(2)]
         return there + there[-2:0:-1]
-
-
-def traversals(z: Tensor, examples: int, steps: int, reach: float, latents: int) -> Tensor:
-    """The first latents of z (B, d), each with one entry moved from -reach to reach: (rows, examples, steps, d).
-
-    A row is the entry that it moves: those that vary most over B, at most ``latents`` of them, in their order.
-    """
-    rows = z.var(0).argsort(descending=True)[:latents].sort().values
-    moved = z[:examples, None].repeat(len(rows), 1, steps, 1)
-    moved[torch.arange(len(rows)), :, :, rows] = torch.linspace(-reach, reach, steps, device=z.device, dtype=z.dtype)
-    return moved
 
 
 class Interpolations(Gallery):
@@ -93,11 +78,13 @@ class Interpolations(Gallery):
         self.n, self.columns = n, columns
 
     def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image | None:
-        """The rows; None for models without ``encode`` or data without pixels."""
-        if self.held_out is None or not model.spec.is_image or not isinstance(model, Autoencodes):
+        """The rows; None for models without ``encode`` or data without pixels, or of a single example."""
+        if (
+            self.held_out is None
+            or not model.spec.is_image
+            or not isinstance(model, Autoencodes)
+            or len(self.held_out.x) < 2
+        ):
             return None
-        z = model.encode(self.held_out.x[: 2 * self.n].to(model.device))
-        pairs = len(z) // 2
-        start, end = z[:pairs, None], z[pairs : 2 * pairs, None]  # (pairs, 1, d)
-        weight = torch.linspace(0, 1, self.columns, device=z.device, dtype=z.dtype)[:, None]
-        return picture(decoded(model, torch.lerp(start, end, weight).flatten(0, 1)), model.spec, columns=self.columns)
+        between = interpolations(model, self.held_out.x[: 2 * self.n].to(model.device), self.columns)
+        return picture(between.flatten(0, 1), model.spec, columns=self.columns)

@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 from pytorch_lightning import Trainer
 
-from callbacks.gallery import Gallery, decoded
+from callbacks.gallery import Gallery
+from zoo.evaluation.latents import reconstructions
 from zoo.models.base import Autoencodes, GenerativeModule
 from zoo.plots import picture
 
@@ -29,7 +30,6 @@ class Reconstructions(Gallery):
         """Originals and reconstructions, row by row; None for models without ``encode`` or data without pixels."""
         if self.held_out is None or not model.spec.is_image or not isinstance(model, Autoencodes):
             return None
-        x = self.held_out.x[: self.n].to(model.device)
-        pairs = zip(x.split(self.columns), decoded(model, model.encode(x)).split(self.columns), strict=True)
-        rows = [row for pair in pairs for row in pair]
-        return picture(torch.cat(rows), model.spec, columns=min(self.columns, len(x)))
+        pairs = reconstructions(model, self.held_out.x[: self.n].to(model.device))  # (N, 2, *shape)
+        rows = [row for some in pairs.split(self.columns) for row in some.unbind(1)]
+        return picture(torch.cat(rows), model.spec, columns=min(self.columns, len(pairs)))

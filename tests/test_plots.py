@@ -7,8 +7,8 @@ from PIL import Image
 from test_callbacks import Autoencoder, Shelf, fit
 
 from callbacks import AnimatedTraversals, Interpolations, LatentTraversals, Reconstructions
-from callbacks.latents import traversals
 from datamodules import Digits
+from zoo.evaluation.latents import moved_latents
 from zoo.models import GAN, VAE
 from zoo.plots import heat_map, save_gif
 from zoo.spec import Batch, DataSpec
@@ -42,7 +42,7 @@ def test_an_animation_loops(tmp_path):
 
 def test_traversals_move_one_latent_each():
     z = torch.randn(6, 4) * torch.tensor([1.0, 3.0, 0.1, 2.0])
-    moved = traversals(z, examples=2, steps=5, reach=2.0, latents=3)
+    moved = moved_latents(z, examples=2, steps=5, reach=2.0, latents=3)
     assert moved.shape == (3, 2, 5, 4)
     for row, latent in enumerate((0, 1, 3)):  # in their order, without the one that hardly varies
         for example in range(2):

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.distributions import Distribution
 
 from zoo.spec import DataSpec
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -20,15 +23,26 @@ __all__ = ["heat_map", "picture", "save_gif"]
 _SHORTEST_SIDE = 480  # small images are enlarged, in whole multiples, until a grid is at least this wide
 
 
-def picture(x: Tensor, spec: DataSpec, columns: int | None = None) -> Image.Image:
+def picture(
+    x: Tensor,
+    spec: DataSpec,
+    columns: int | None = None,
+    title: str = "",
+    density: Distribution | None = None,
+) -> Image.Image:
     """Examples in data space (N, *shape) as one picture: a grid of images, row by row, or a plot of vectors.
 
     Arguments:
         x: Levels or continuous values; continuous images are shown from -1 (black) to 1 (white).
         spec: What they are.
         columns: Images per row; about the square root of N if not given.
+        title: A line above the images that says what they are.
+        density: The distribution that vectors in one or two dimensions are to have, if it is known; it is drawn beside them,
+            so far as it or they reach.
     """
-    return _grid(x, spec, columns) if spec.is_image else _plot(x.cpu().float().numpy(), spec)
+    if spec.is_image:
+        return _titled(_grid(x, spec, columns), title)
+    return _plot(x.cpu().float(), spec, title, density)
 
 
 def save_gif(frames: Sequence[Image.Image], path: str | Path, seconds: float = 0.1) -> None:
@@ -77,17 +91,58 @@ def _grid(x: Tensor, spec: DataSpec, columns: int | None, gap: int = 1) -> Image
     return grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST)
 
 
-def _plot(x: np.ndarray, spec: DataSpec) -> Image.Image:
-    figure, canvas = _figure(5, 5)
-    axes = figure.subplots()
-    axes.set_title(f"{len(x)} samples, {spec.name}")
+def _titled(image: Image.Image, title: str) -> Image.Image:
+    """The image with a line of text above it."""
+    if not title:
+        return image
+    line = 24
+    canvas = Image.new(image.mode, (image.width, image.height + line), "white")
+    canvas.paste(image, (0, line))
+    ImageDraw.Draw(canvas).text((6, line // 2), title, "black", ImageFont.load_default(13), "lm")
+    return canvas
+
+
+def _plot(x: Tensor, spec: DataSpec, title: str, density: Distribution | None) -> Image.Image:
+    """A histogram or points, over or beside the density where it is known; of more than two dimensions the first two."""
+    beside = density is not None and spec.dims == 2
+    figure, canvas = _figure(10 if beside else 5, 5)
+    axes, *others = figure.subplots(1, 2, sharex=True, sharey=True, squeeze=False)[0] if beside else [figure.subplots()]
+    axes.set_title(title or f"{len(x)} samples, {spec.name}")
     if spec.dims == 1:
-        axes.hist(x[:, 0], bins=100, density=True)
+        axes.hist(x[:, 0].numpy(), bins=100, density=True, label="samples")
         axes.set(xlabel="x", ylabel="density")
-    else:
-        axes.scatter(x[:, 0], x[:, 1], s=3, alpha=0.5, linewidths=0)
-        axes.set(xlabel="x[0]", ylabel="x[1]", aspect="equal")
+        if density is not None:
+            _reach(axes, density)
+            left, right = axes.get_xlim()
+            line = torch.linspace(left, right, 500)
+            axes.plot(line.numpy(), density.log_prob(line[:, None]).exp().numpy(), color="black", label="p(x)")
+            axes.legend()
+        return _drawn(canvas)
+    axes.scatter(x[:, 0].numpy(), x[:, 1].numpy(), s=9, alpha=0.6, linewidths=0)
+    axes.set(xlabel="x[0]", ylabel="x[1]", aspect="equal")
+    if density is not None and others:
+        _reach(axes, density)
+        _draw_density(others[0], density)
     return _drawn(canvas)
+
+
+def _reach(axes: "Axes", density: Distribution) -> None:
+    """Let axes reach as far as the density, some standard deviations, whatever they show."""
+    ends = torch.stack((density.mean - 2.2 * density.stddev, density.mean + 2.2 * density.stddev))  # (2, D)
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    axes.set_xlim(min(left, ends[0, 0].item()), max(right, ends[1, 0].item()))
+    if ends.shape[1] == 2:
+        axes.set_ylim(min(bottom, ends[0, 1].item()), max(top, ends[1, 1].item()))
+
+
+def _draw_density(axes: "Axes", density: Distribution) -> None:
+    """A density on the plane, over the limits that the axes have."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    columns, rows = torch.linspace(left, right, 250), torch.linspace(bottom, top, 250)
+    points = torch.cartesian_prod(rows, columns).flip(1)
+    values = density.log_prob(points).exp().view(250, 250).numpy()
+    axes.imshow(values, extent=(left, right, bottom, top), origin="lower", cmap="Blues")
+    axes.set(title="p(x)", xlabel="x[0]", aspect="equal")
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, FigureCanvasAgg]":

@@ -3,12 +3,14 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from scipy import ndimage
 from torch import nn
 
 import zoo
@@ -116,10 +118,46 @@ def test_pictures_do_not_change_the_training(tmp_path):
 
 
 def test_vectors_are_plotted(tmp_path):
-    for density in ("ring", "mixture"):
+    """In two dimensions beside the density, which toy data have; on the line below it."""
+    for density, size in (("ring", (1000, 500)), ("mixture", (500, 500))):
         data = Toy(density, size=500)
         fit(GAN(data.spec), data, tmp_path / density, SampleGrid(), steps=1)
-        assert Image.open(tmp_path / density / "pictures/samples.png").size == (500, 500)
+        assert Image.open(tmp_path / density / "pictures/samples.png").size == size
+
+
+def test_a_density_is_drawn_as_far_as_it_reaches():
+    """Beside samples of a single mode, as those of a GAN that collapsed, all eight are seen."""
+    data = Toy("ring")
+    collapsed = data.means[:1].expand(50, 2)
+    image = np.asarray(picture(collapsed, data.spec, density=data.distribution).convert("L")).astype(int)
+    counts = [ndimage.label(half < 200)[1] for half in (image[60:420, 70:480], image[60:420, 520:980])]
+    assert counts[1] - counts[0] >= 7, counts
+
+
+def test_pictures_of_models_with_a_likelihood_are_of_means_and_say_so(tmp_path, monkeypatch):
+    data, shown = Digits(), []
+
+    def picture(x, spec, **options):
+        shown.append((x, options))
+        return Image.new("L", (9, 9))
+
+    monkeypatch.setattr("callbacks.sample_grid.picture", picture)
+    model = VAE(data.spec, hidden=16, network="mlp", likelihood="discretized_logistic")
+    fit(model, data, tmp_path, SampleGrid(n=3), SampleGrid(n=3, mean=False, name="draws"), steps=21)
+    (means, said), (draws, nothing) = shown[-2:]
+    assert said == {"title": "means of p(x|z), z drawn from the prior"} and nothing == {}
+    torch.manual_seed(0)
+    with torch.no_grad():
+        assert torch.equal(means, model.decode_mean(model.prior.sample(3)))
+    assert not torch.equal(means, draws)
+
+
+def test_a_title_is_above_the_images():
+    spec = DataSpec("pixels", (1, 4, 4), 2)
+    plain, titled = (picture(torch.ones(4, 1, 4, 4, dtype=torch.uint8), spec, title=title) for title in ("", "means"))
+    assert titled.size == (plain.width, plain.height + 24)
+    assert titled.crop((0, 24, *titled.size)).tobytes() == plain.tobytes()
+    assert np.asarray(titled.crop((0, 0, titled.width, 24))).min() < 100
 
 
 def test_reconstructions_are_drawn_where_a_model_reconstructs(tmp_path):

@@ -1,5 +1,8 @@
 """Samples of a model, and files of them: a picture or an array."""
 
+import inspect
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +11,24 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.evaluation.inference import inference
-from zoo.models.base import GenerativeModule
+from zoo.models.base import GenerativeModule, SamplesMeans
 from zoo.plots import picture
 from zoo.spec import DataSpec
 
-__all__ = ["sample", "save_samples"]
+__all__ = ["MEANS", "sample", "save_samples"]
+
+MEANS = "means of p(x|z), z drawn from the prior"  # the line above a picture that shows them
 
 
-def sample(model: GenerativeModule, n: int = 64, *, seed: int = 0, batch_size: int = 256) -> Tensor:
+def sample(
+    model: GenerativeModule,
+    n: int = 64,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    mean: bool = False,
+    temperature: float | None = None,
+) -> Tensor:
     """Draws n examples from a model in evaluation mode, on the model's device and with random numbers of their own.
 
     Arguments:
@@ -23,12 +36,14 @@ def sample(model: GenerativeModule, n: int = 64, *, seed: int = 0, batch_size: i
         n: How many.
         seed: The seed; the same one gives the same samples.
         batch_size: How many are made at once, so that memory does not grow with ``n``.
+        mean: Of a model that has p(x|z), means of it in place of draws, as pictures show them.
+        temperature: What scales the noise that samples are made of: below 1 they are more alike and more typical.
 
     Returns:
-        The samples in data space, (n, *shape), on the CPU.
+        The samples in data space, (n, *shape), on the CPU; means of few levels are floats between them.
 
     Raises:
-        ZooError: if ``n`` or ``batch_size`` is below 1.
+        ZooError: if ``n`` or ``batch_size`` is below 1, a temperature not above 0, or the model has no mean or temperature.
 
     Example:
         >>> from zoo.models import GAN
@@ -38,17 +53,29 @@ def sample(model: GenerativeModule, n: int = 64, *, seed: int = 0, batch_size: i
     for name, value in (("n", n), ("batch_size", batch_size)):
         if value < 1:
             raise ZooError(f"{name} {value}: 1 or more is needed")
+    if mean and not isinstance(model, SamplesMeans):
+        raise ZooError(f"mean: {type(model).__name__} has no p(x|z) with a mean, its samples are all that there is")
+    draw: Callable[..., Tensor] = model.sample_mean if mean and isinstance(model, SamplesMeans) else model.sample
+    options = {}
+    if temperature is not None:
+        if not 0 < temperature < math.inf:
+            raise ZooError(f"temperature {temperature}: a number above 0 is needed")
+        if "temperature" not in inspect.signature(draw).parameters:
+            raise ZooError(f"temperature: the samples of {type(model).__name__} have none")
+        options["temperature"] = temperature
     with inference(model, seed):
-        return torch.cat([model.sample(min(batch_size, n - i)).cpu() for i in range(0, n, batch_size)])
+        return torch.cat([draw(min(batch_size, n - i), **options).cpu() for i in range(0, n, batch_size)])
 
 
-def save_samples(x: Tensor, spec: DataSpec, path: str | Path) -> Path:
+def save_samples(x: Tensor, spec: DataSpec, path: str | Path, *, title: str = "", columns: int | None = None) -> Path:
     """Writes samples as what the name of the file asks for; folders that are missing are made.
 
     Arguments:
         x: The samples, (n, *shape).
         spec: What they are.
         path: ``.png`` for a grid of images or a plot of vectors, ``.npz`` for the array ``x``.
+        title: A line above the picture that says what it shows.
+        columns: Images in a row; about the square root of n if not given.
 
     Returns:
         The path.
@@ -67,7 +94,7 @@ def save_samples(x: Tensor, spec: DataSpec, path: str | Path) -> Path:
         raise ZooError(f"{path}: the name must end in .png or .npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".png":
-        picture(x, spec).save(path)
+        picture(x, spec, columns, title).save(path)
     else:
         np.savez_compressed(path, x=x.cpu().numpy())
     return path

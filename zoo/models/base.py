@@ -24,7 +24,7 @@ from zoo.options import plain
 from zoo.resuming import Resumption
 from zoo.spec import Batch, DataSpec
 
-__all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood", "HasPosterior", "with_likelihood"]
+__all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood", "HasPosterior", "SamplesMeans", "with_likelihood"]
 
 
 # Decorates ``log_likelihood`` of a model that has a likelihood of some data only.
@@ -54,6 +54,15 @@ class Decodes(Protocol):
 
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, latent_dim) to examples in data space."""
+        ...
+
+
+@runtime_checkable
+class SamplesMeans(Protocol):
+    """Models of the form p(x|z) p(z), whose samples can do without the noise of p(x|z)."""
+
+    def sample_mean(self, n: int, temperature: float = 1.0) -> Tensor:
+        """Means of p(x|z) for ``n`` draws of p(z), as pictures show them."""
         ...
 
 

@@ -257,3 +257,8 @@ class VAE(GenerativeModule):
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """n draws of p(x): z ~ p(z), its noise scaled by ``temperature``, then x ~ p(x|z)."""
         return self.likelihood.sample(self.decoder_output(self.prior.sample(n, temperature)))
+
+    @torch.no_grad()
+    def sample_mean(self, n: int, temperature: float = 1.0) -> Tensor:
+        """Means of p(x|z) for n draws of p(z), as pictures show them: draws of p(x|z) have its noise besides."""
+        return self.decode_mean(self.prior.sample(n, temperature))
