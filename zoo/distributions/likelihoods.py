@@ -14,8 +14,12 @@ from zoo.distributions.component import Component, Family
 from zoo.errors import ZooError
 from zoo.precision import widen_half
 from zoo.spec import DataSpec
+from zoo.transforms.mixture_logistic import bounded_log_scale
 
 __all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "DiscretizedLogistic", "Gaussian", "Likelihood", "default_likelihood"]
+
+
+_WIDEST = 28.0  # of a Gaussian's log-scale: its square and that of its inverse are numbers of float32 still
 
 
 class Likelihood(Component):
@@ -111,16 +115,17 @@ class Gaussian(Likelihood):
     outputs = 1
 
     def __init__(self, spec: DataSpec, scale: float | None = None):
-        if scale is not None and not 0 < scale < math.inf:
-            raise ZooError(f"scale {scale} of a Gaussian: a positive number is needed, or none, to learn it")
+        if scale is not None and not 1e-12 <= scale <= 1e12:
+            raise ZooError(f"scale {scale} of a Gaussian: 1e-12 to 1e12 is accepted, or none, to learn it")
         super().__init__(spec)
         self.exact = spec.levels is None
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale or 1.0)), requires_grad=scale is None)
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
         """-(x - mean)^2 / (2 sigma^2) - log sigma - log(2 pi)/2."""
-        z = (self.spec.to_signed(x) - raw[0]) * torch.exp(-self.log_scale)
-        return -z.square() / 2 - self.log_scale - math.log(2 * math.pi) / 2
+        log_scale = self.log_scale.clamp(-_WIDEST, _WIDEST)
+        z = (self.spec.to_signed(x) - raw[0]) * torch.exp(-log_scale)
+        return -z.square() / 2 - log_scale - math.log(2 * math.pi) / 2
 
     def mean(self, raw: Tensor) -> Tensor:
         """The mean, as the nearest level where there are levels."""
@@ -128,13 +133,14 @@ class Gaussian(Likelihood):
 
     def sample(self, raw: Tensor) -> Tensor:
         """The mean with noise of standard deviation sigma."""
-        return self.spec.from_signed(raw[:, 0] + self.log_scale.exp() * torch.randn_like(raw[:, 0]))
+        return self.spec.from_signed(raw[:, 0] + self.log_scale.clamp(-_WIDEST, _WIDEST).exp() * torch.randn_like(raw[:, 0]))
 
 
 class DiscretizedLogistic(Likelihood):
     """P(x|z) of levels: the mass of a logistic distribution in each level's interval, the outermost ones open.
 
-    On the scale [-1, 1] levels lie 2 / (levels - 1) apart.
+    On the scale [-1, 1] levels lie 2 / (levels - 1) apart. Log-scales count as no less than -7 and no more than 7, where the
+    levels are as likely as one another to three digits.
 
     References:
         | Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016), appendix
@@ -154,7 +160,7 @@ class DiscretizedLogistic(Likelihood):
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
         """log(sigmoid(upper) - sigmoid(lower)), from log-sigmoids, so that it does not underflow far from the mean."""
-        mean, log_scale = raw[0], raw[1].clamp_min(-7)
+        mean, log_scale = raw[0], bounded_log_scale(raw[1])
         signed, half = self.spec.to_signed(x), 1 / (self.levels - 1)
         inverse = torch.exp(-log_scale)
         upper, lower = (signed + half - mean) * inverse, (signed - half - mean) * inverse
@@ -170,7 +176,7 @@ class DiscretizedLogistic(Likelihood):
     def sample(self, raw: Tensor) -> Tensor:
         """A logistic draw, rounded to the nearest level."""
         u = torch.rand_like(raw[:, 0].float()).clamp(1e-6, 1 - 1e-6)
-        return self.spec.from_signed(raw[:, 0] + raw[:, 1].clamp_min(-7).exp() * u.logit())
+        return self.spec.from_signed(raw[:, 0] + bounded_log_scale(raw[:, 1]).exp() * u.logit())
 
 
 class Categorical(Likelihood):

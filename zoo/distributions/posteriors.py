@@ -1,5 +1,6 @@
 """Posteriors q(z|x): modules that turn an encoder's features into distributions of latents."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar, Literal, TypeGuard
@@ -58,10 +59,9 @@ class SampledPosterior:
 
     def rsample_and_log_prob(self, sample_shape: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
         """Reparameterized latents (*sample_shape, B, d) and their log-densities (*sample_shape, B) in nats."""
-        # A full covariance multiplies noise by its factor, and log_prob has to find that noise again.
+        # A full covariance multiplies noise by its factor, and where there is no formula log_prob finds that noise again.
         with autocast_off(self.base.mean.device.type):
-            z = _rsample(self.base, sample_shape)
-            log_q = self.base.log_prob(z)
+            z, log_q = _rsample_and_log_prob(self.base, sample_shape)
         if self.transform is None:
             return z, log_q
         z, log_det = self.transform(z, self.context)
@@ -130,13 +130,17 @@ class SampledPosterior:
         return kl_divergence(self.base.base_dist, prior.base_dist)
 
 
-def _rsample(base: Distribution, sample_shape: tuple[int, ...]) -> Tensor:
-    """What ``base.rsample`` gives, from noise that processes can have in common."""
+def _rsample_and_log_prob(base: Distribution, sample_shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """What ``base.rsample`` gives, from noise that processes can have in common, and its log-density, of that very noise."""
     if (gaussian := _parameters(base)) is None:
-        return base.rsample(sample_shape)
+        z = base.rsample(sample_shape)
+        return z, base.log_prob(z)
     mean, scale = gaussian
     noise = randn(*sample_shape, *mean.shape, rows=-2, device=mean.device, dtype=mean.dtype)
-    return mean + ((scale @ noise.unsqueeze(-1)).squeeze(-1) if scale.dim() == mean.dim() + 1 else scale * noise)
+    is_full = scale.dim() == mean.dim() + 1
+    z = mean + ((scale @ noise.unsqueeze(-1)).squeeze(-1) if is_full else scale * noise)
+    log_det = (scale.diagonal(dim1=-2, dim2=-1) if is_full else scale).log().sum(-1)
+    return z, -(noise.square() + math.log(2 * math.pi)).sum(-1) / 2 - log_det
 
 
 def _independent_normals(distribution: Distribution) -> TypeGuard[Independent]:
@@ -187,7 +191,7 @@ class DiagonalGaussian(Posterior):
     Arguments:
         features, latent_dim: See Posterior.
         scale: ``softplus``, or ``exp``: the linear map gives log sigma^2, with Glorot-uniform weights and zero biases, as
-            in the study of Locatello et al. 2019, arXiv:1811.12359.
+            in the study of Locatello et al. 2019, arXiv:1811.12359; beyond 56, or below -56, it counts as that.
 
     References:
         | Auto-Encoding Variational Bayes (Kingma and Welling, 2014)
@@ -205,7 +209,7 @@ class DiagonalGaussian(Posterior):
     def forward(self, features: Tensor) -> SampledPosterior:
         """Gaussians with batch shape (B,), in float32 whatever autocast says."""
         mean, raw = widen_half(self.heads(features)).chunk(2, -1)
-        scale = softplus(raw) + 1e-5 if self.scale == "softplus" else (raw / 2).exp()
+        scale = softplus(raw) + 1e-5 if self.scale == "softplus" else (raw / 2).clamp(-28, 28).exp()
         return SampledPosterior(factorized_normal(mean, scale))
 
 
@@ -224,8 +228,8 @@ class FullGaussian(Posterior):
         mean, raw = widen_half(self.heads(features)).tensor_split((self.latent_dim,), -1)
         lower = raw.new_zeros(*raw.shape[:-1], self.latent_dim, self.latent_dim)  # (B, d, d)
         lower[..., self.index[0], self.index[1]] = raw
-        diagonal = lower.diagonal(dim1=-2, dim2=-1)
-        scale = lower + torch.diag_embed(softplus(diagonal) + 1e-5 - diagonal)
+        diagonal = softplus(lower.diagonal(dim1=-2, dim2=-1)) + 1e-5
+        scale = lower.tril(-1) + torch.diag_embed(diagonal)
         return SampledPosterior(MultivariateNormal(mean, scale_tril=scale, validate_args=False))
 
 

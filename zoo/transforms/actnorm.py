@@ -67,13 +67,18 @@ class ActNorm(Transform):
         self.shift.copy_(-mean[0] * scale)
         self.initialized.fill_(True)
 
+    @property
+    def _bounded(self) -> Tensor:
+        """s where neither its exponential nor the inverse's overflows float32."""
+        return self.log_scale.clamp(-60, 60)
+
     def _log_det(self, x: Tensor) -> Tensor:
-        return (self.repeats * self.log_scale.sum()).expand(len(x))
+        return (self.repeats * self._bounded.sum()).expand(len(x))
 
     @without_autocast
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return torch.addcmul(self.shift, x, self.log_scale.exp()), self._log_det(x)
+        return torch.addcmul(self.shift, x, self._bounded.exp()), self._log_det(x)
 
     @without_autocast
     def inverse(self, y: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return (y - self.shift) * torch.exp(-self.log_scale), -self._log_det(y)
+        return (y - self.shift) * torch.exp(-self._bounded), -self._log_det(y)

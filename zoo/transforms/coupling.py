@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from zoo.errors import ZooError
 from zoo.nets.gated_attention import GatedAttentionNet
 from zoo.precision import autocast_while_training
-from zoo.transforms.mixture_logistic import mixture_logit, mixture_logit_inverse
+from zoo.transforms.mixture_logistic import bounded_log_scale, mixture_logit, mixture_logit_inverse
 from zoo.transforms.spline import monotonic_spline, spline_inverse
 
 __all__ = ["Coupling"]
@@ -41,18 +41,18 @@ class _Affine:
 
 
 class _MixtureLogistic:
-    """logit of the CDF of a mixture of logistics, whose log-scales are at least -7."""
+    """logit of the CDF of a mixture of logistics, whose log-scales are bounded."""
 
     def __init__(self, components: int) -> None:
         self.sizes: tuple[int, ...] = (components, components, components)
 
     def forward(self, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         logits, means, log_scales = parameters
-        return mixture_logit(x, logits, means, log_scales.clamp_min(-7))
+        return mixture_logit(x, logits, means, bounded_log_scale(log_scales))
 
     def inverse(self, y: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         logits, means, log_scales = parameters
-        return mixture_logit_inverse(y, logits, means, log_scales.clamp_min(-7))
+        return mixture_logit_inverse(y, logits, means, bounded_log_scale(log_scales))
 
 
 class _Spline:

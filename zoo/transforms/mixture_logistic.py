@@ -6,7 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-__all__ = ["mixture_logit", "mixture_logit_inverse"]
+__all__ = ["bounded_log_scale", "mixture_logit", "mixture_logit_inverse"]
+
+
+def bounded_log_scale(raw: Tensor) -> Tensor:
+    """The log-scale of a logistic from what a network gives: -7 to 7, so that neither the scale nor its inverse overflows.
+
+    Example:
+        >>> bounded_log_scale(torch.tensor([-200.0, 0.5, 200.0]))
+        tensor([-7.0000,  0.5000,  7.0000])
+    """
+    return raw.clamp(-7, 7)
 
 
 def mixture_logit(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,8 @@ class Radial(Transform):
         # r² + (gap - ρ)r - αρ = 0; the root is taken in the form that subtracts no two numbers of one sign.
         p = gap - rho
         root = torch.sqrt(p * p + 4 * alpha * rho)
-        r = torch.where(p > 0, 2 * alpha * rho / (p + root), (root - p) / 2)
+        # p.clamp_min(0), as where p < 0 the other term would be divided by 0, and its gradient would be NaN.
+        r = torch.where(p > 0, 2 * alpha * rho / (p.clamp_min(0) + root), (root - p) / 2)
         # 1 + βh is (r + gap)/(α + r), so the direction from the center is kept and the distance divided by it.
         x = center + (y - center) * (alpha + r) / (r + gap)
         return x, -_log_det(r, alpha, gap, y.shape[-1])
