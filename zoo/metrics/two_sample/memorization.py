@@ -123,6 +123,7 @@ def _rank_score(generated: Tensor, real: Tensor) -> float:
 def _k_means(x: Tensor, cells: int, seed: int, starts: int = 10, steps: int = 100) -> Tensor:
     """The centers (cells, D) of the best of several runs of Lloyd's algorithm, each from centers drawn as k-means++ does."""
     generator, best, least = torch.Generator().manual_seed(seed), x[:cells], math.inf
+    tolerance = 1e-4 * x.var(dim=0, correction=0).mean()
     for _ in range(starts):
         centers = _spread_out(x, cells, generator)
         for _ in range(steps):
@@ -130,9 +131,10 @@ def _k_means(x: Tensor, cells: int, seed: int, starts: int = 10, steps: int = 10
             sums = torch.zeros_like(centers).index_add_(0, own, x)
             counts = own.bincount(minlength=cells)[:, None]
             moved = torch.where(counts > 0, sums / counts.clamp(min=1), centers)
-            if torch.equal(moved, centers):
-                break
+            still = ((moved - centers) ** 2).sum() <= tolerance
             centers = moved
+            if still:
+                break
         if (spread := nearest(x, centers)[0].sum().item()) < least:
             best, least = centers, spread
     return best
