@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from zoo.models.flow_posterior_vae import FlowPosteriorVAE
     from zoo.models.flowpp import FlowPlusPlus
     from zoo.models.gan import GAN
+    from zoo.models.made import MADE
+    from zoo.models.pixelcnn import PixelCNN
     from zoo.models.vae import VAE
     from zoo.runs.checkpoints import load
 
 __all__ = [
     "DIPVAE",
     "GAN",
+    "MADE",
     "VAE",
     "AFPriorVAE",
     "AnnealedVAE",
@@ -30,6 +33,7 @@ __all__ = [
     "FactorVAE",
     "FlowPlusPlus",
     "FlowPosteriorVAE",
+    "PixelCNN",
     "evaluation",
     "load",
     "metrics",

@@ -54,6 +54,8 @@ MODELS = {
     "beta_tcvae": Entry("zoo.models.BetaTCVAE", "VAE with the codes' total correlation, estimated from the batch"),
     "dip_vae": Entry("zoo.models.DIPVAE", "VAE with the codes' covariance drawn to the identity, variants I and II"),
     "flowpp": Entry("zoo.models.FlowPlusPlus", "image flow with a flow as dequantizer; RealNVP and Glow by options"),
+    "made": Entry("zoo.models.MADE", "autoregressive model of data with levels by a masked perceptron"),
+    "pixelcnn": Entry("zoo.models.PixelCNN", "autoregressive model of images by gated masked convolutions"),
     "gan": Entry("zoo.models.GAN", "generative adversarial network: five losses, R1, spectral norm, MLP or DCGAN networks"),
 }
 

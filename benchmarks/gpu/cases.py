@@ -78,6 +78,7 @@ _QUICK = {
         **{"dequantizer_couplings": 2, "dropout": 0.0},
     },
     "factor_vae": {"discriminator_width": 64},
+    "pixelcnn": {"layers": 2, "channels": 16, "first_kernel": 3},
 }
 # What registered models don't have by default, each a VAE's, a flow's or a GAN's option with mathematics of its own.
 _VARIANTS = (
@@ -87,6 +88,7 @@ _VARIANTS = (
     *(("vae", {"network": name}) for name in ("mlp", "gated_conv", "locatello")),
     *(("flowpp", {"coupling": name}) for name in ("affine", "spline")),
     ("gan", {"loss": "wasserstein", "spectral_norm": True}),
+    ("pixelcnn", {"likelihood": "discretized_logistic_mixture"}),
     ("dip_vae", {"variant": "II"}),
 )
 

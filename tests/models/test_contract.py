@@ -26,7 +26,11 @@ SPECS = [
 ]
 
 # What makes a model of many layers quick; no option but sizes.
-SMALL = {"flowpp": {"couplings": (2, 1, 1), "filters": 8, "blocks": 1, "components": 2, "dequantizer_couplings": 2}}
+SMALL = {
+    "flowpp": {"couplings": (2, 1, 1), "filters": 8, "blocks": 1, "components": 2, "dequantizer_couplings": 2},
+    "pixelcnn": {"layers": 2, "channels": 6, "head": 9, "first_kernel": 3},
+    "made": {"hidden": (48,)},
+}
 
 
 class Made(DataModule):

@@ -219,7 +219,8 @@ def test_prior_densities_integrate_to_one_and_samples_follow_them(prior):
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(
     ("name", "levels"), [("bernoulli", 2), ("categorical", 2), ("categorical", 17), ("discretized_logistic", 17),
-                         ("discretized_logistic", 256)]
+                         ("discretized_logistic", 256), ("discretized_logistic_mixture", 17),
+                         ("discretized_logistic_mixture", 256)]
 )  # fmt: skip
 def test_likelihoods_of_levels_sum_to_one(name, levels):
     """Over all levels of a pixel, for parameters far and near."""

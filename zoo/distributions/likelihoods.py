@@ -16,7 +16,16 @@ from zoo.precision import widen_half
 from zoo.spec import DataSpec
 from zoo.transforms.mixture_logistic import bounded_log_scale
 
-__all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "DiscretizedLogistic", "Gaussian", "Likelihood", "default_likelihood"]
+__all__ = [
+    "LIKELIHOODS",
+    "Bernoulli",
+    "Categorical",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "Gaussian",
+    "Likelihood",
+    "default_likelihood",
+]
 
 
 _WIDEST = 28.0  # of a Gaussian's log-scale: its square and that of its inverse are numbers of float32 still
@@ -160,7 +169,11 @@ class DiscretizedLogistic(Likelihood):
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
         """log(sigmoid(upper) - sigmoid(lower)), from log-sigmoids, so that it does not underflow far from the mean."""
-        mean, log_scale = raw[0], bounded_log_scale(raw[1])
+        return self._log_mass(x, raw[0], raw[1])
+
+    def _log_mass(self, x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+        """The same of logistics whose means and log-scales may have more leading dimensions than x."""
+        log_scale = bounded_log_scale(log_scale)
         signed, half = self.spec.to_signed(x), 1 / (self.levels - 1)
         inverse = torch.exp(-log_scale)
         upper, lower = (signed + half - mean) * inverse, (signed - half - mean) * inverse
@@ -177,6 +190,42 @@ class DiscretizedLogistic(Likelihood):
         """A logistic draw, rounded to the nearest level."""
         u = torch.rand_like(raw[:, 0].float()).clamp(1e-6, 1 - 1e-6)
         return self.spec.from_signed(raw[:, 0] + bounded_log_scale(raw[:, 1]).exp() * u.logit())
+
+
+class DiscretizedLogisticMixture(DiscretizedLogistic):
+    """P(x|z) of levels: a mixture of logistics, Σ_m π_m P_m(x), each P_m as in :class:`DiscretizedLogistic`.
+
+    Arguments:
+        spec: The data's description.
+        components: The number of logistics of each dimension.
+
+    References:
+        | PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood and Other Modifications (Salimans
+        | et al., 2017)
+        | https://arxiv.org/abs/1701.05517
+    """
+
+    def __init__(self, spec: DataSpec, components: int = 5):
+        super().__init__(spec)
+        if components < 1:
+            raise ZooError(f"components {components} of a discretized_logistic_mixture: 1 or more is needed")
+        self.outputs = 3 * components
+
+    def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
+        """log Σ_m exp(log π_m + log P_m(x))."""
+        weight, mean, log_scale = raw.chunk(3)  # (components, ..., B, *shape) each
+        return (weight.log_softmax(0) + self._log_mass(x, mean, log_scale)).logsumexp(0)
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """The level nearest to the mean of the logistics' means, each within the levels."""
+        weight, mean, _ = widen_half(raw).chunk(3, 1)
+        return self.spec.from_signed((weight.softmax(1) * mean.clamp(-1, 1)).sum(1))
+
+    def sample(self, raw: Tensor) -> Tensor:
+        """A draw of one of the logistics, rounded to the nearest level."""
+        weight, mean, log_scale = widen_half(raw).chunk(3, 1)
+        chosen = torch.distributions.Categorical(logits=weight.movedim(1, -1)).sample().unsqueeze(1)  # (B, 1, *shape)
+        return super().sample(torch.cat((mean.gather(1, chosen), log_scale.gather(1, chosen)), 1))
 
 
 class Categorical(Likelihood):
@@ -220,6 +269,7 @@ LIKELIHOODS = Family[Likelihood](
         "bernoulli": Bernoulli,
         "gaussian": Gaussian,
         "discretized_logistic": DiscretizedLogistic,
+        "discretized_logistic_mixture": DiscretizedLogisticMixture,
         "categorical": Categorical,
     },
 )

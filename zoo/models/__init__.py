@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from zoo.models.flow_posterior_vae import FlowPosteriorVAE
     from zoo.models.flowpp import FlowPlusPlus
     from zoo.models.gan import GAN
+    from zoo.models.made import MADE
+    from zoo.models.pixelcnn import PixelCNN
     from zoo.models.vae import VAE
 
 __all__ = [
     "DIPVAE",
     "GAN",
+    "MADE",
     "VAE",
     "AFPriorVAE",
     "AnnealedVAE",
@@ -29,6 +32,7 @@ __all__ = [
     "FlowPlusPlus",
     "FlowPosteriorVAE",
     "GenerativeModule",
+    "PixelCNN",
 ]
 
 _HOME = {
@@ -42,6 +46,8 @@ _HOME = {
     "FlowPosteriorVAE": "zoo.models.flow_posterior_vae",
     "GAN": "zoo.models.gan",
     "GenerativeModule": "zoo.models.base",
+    "MADE": "zoo.models.made",
+    "PixelCNN": "zoo.models.pixelcnn",
     "VAE": "zoo.models.vae",
 }
 

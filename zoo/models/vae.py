@@ -66,8 +66,9 @@ class VAE(GenerativeModule):
         prior: ``normal``, ``mixture``, ``vamp``, ``maf``, ``spline``, or the dotted path of a Prior of your own. In Python
             also a class, or a prior that is made.
         prior_options: Its options: ``{components: 500}``; ``--model.prior NAME --help`` lists them.
-        likelihood: ``bernoulli``, ``gaussian``, ``discretized_logistic``, ``categorical``, the dotted path of your own,
-            or ``auto``: by the data's levels. In Python also a class, or a likelihood that is made.
+        likelihood: ``bernoulli``, ``gaussian``, ``discretized_logistic``, ``discretized_logistic_mixture``,
+            ``categorical``, the dotted path of your own, or ``auto``: by the data's levels. In Python also a class, or a
+            likelihood that is made.
         likelihood_options: Its options: ``{scale: 0.1}``; ``--model.likelihood NAME --help`` lists them.
         kl: The weight of the KL term: ``beta``, ``warmup``, ``period``, ``free_bits``.
         lr: Adam's learning rate.
