@@ -23,8 +23,8 @@ from zoo.models.autoregressive import AutoregressiveModel
 from zoo.spec import DataSpec
 
 MODELS: dict[str, tuple[type[AutoregressiveModel], dict]] = {
-    "made, 500 units": (MADE, {"hidden": (500,)}),
-    "made, 2000 units": (MADE, {"hidden": (2000,)}),
+    "made, 500 units": (MADE, {"hidden": 500}),
+    "made, 2000 units": (MADE, {"hidden": 2000}),
     "pixelcnn, 5 layers of 32": (PixelCNN, {}),
     "pixelcnn, 10 layers of 64": (PixelCNN, {"layers": 10, "channels": 64}),
 }

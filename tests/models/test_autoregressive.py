@@ -14,11 +14,11 @@ from zoo.models.autoregressive import AutoregressiveModel
 from zoo.spec import Batch, DataSpec
 
 SMALL = {
-    MADE: {"hidden": (24, 16)},
+    MADE: {"hidden": [24, 16]},
     PixelCNN: {"layers": 3, "channels": 9, "head": 12, "first_kernel": 3},
 }
 ORDERS = [{}, *({"order": "random", "order_seed": seed} for seed in range(3))]
-VARIANTS = [*((MADE, order) for order in ORDERS), (MADE, {"hidden": (1,)}), (PixelCNN, {}), (PixelCNN, {"layers": 1})]
+VARIANTS = [*((MADE, order) for order in ORDERS), (MADE, {"hidden": 1}), (PixelCNN, {}), (PixelCNN, {"layers": 1})]
 variants = pytest.mark.parametrize(
     ("cls", "options"), VARIANTS, ids=[f"{cls.__name__}-{'-'.join(map(str, options.values()))}" for cls, options in VARIANTS]
 )
@@ -102,7 +102,7 @@ def test_factors_depend_on_earlier_values_alone(cls, options, shape):
 @pytest.mark.parametrize("shape", [(1, 5, 4), (3, 3, 2), (1, 1, 5), (1, 5, 1)])
 @pytest.mark.parametrize(
     ("cls", "options"),
-    [(PixelCNN, {"layers": 6, "channels": 24}), *((MADE, {"hidden": (200,), **order}) for order in ORDERS[:2])],
+    [(PixelCNN, {"layers": 6, "channels": 24}), *((MADE, {"hidden": 200, **order}) for order in ORDERS[:2])],
     ids=["pixelcnn", "made", "made, random order"],
 )
 def test_factors_depend_on_all_earlier_values(cls, options, shape):
@@ -176,7 +176,7 @@ def test_a_known_distribution_is_learned(cls):
     spec = DataSpec("parity", (1, 2, 2), 2)
     x = every(spec)
     x = x[x.flatten(1).sum(1) % 2 == 0]  # (8, 1, 2, 2)
-    model = cls(spec, **{MADE: {"hidden": (32, 32)}, PixelCNN: {"layers": 3, "channels": 16}}[cls])
+    model = cls(spec, **{MADE: {"hidden": [32, 32]}, PixelCNN: {"layers": 3, "channels": 16}}[cls])
     adam = model.adam(model.parameters(), 0.01)
     for _ in range(400):
         loss, _ = model.objective(Batch(x))
@@ -192,7 +192,7 @@ def test_labels_tell_digits_apart(cls):
     torch.manual_seed(0)
     data = Digits(seed=0)
     data.setup()
-    model = cls(data.spec, classes=10, lr=3e-3, **{MADE: {"hidden": (128,)}, PixelCNN: {"channels": 16, "layers": 3}}[cls])
+    model = cls(data.spec, classes=10, lr=3e-3, **{MADE: {"hidden": 128}, PixelCNN: {"channels": 16, "layers": 3}}[cls])
     adam = model.adam(model.parameters(), model.lr)
     for _ in range(8):
         for batch in data.train_dataloader():
@@ -216,8 +216,8 @@ def test_labels_tell_digits_apart(cls):
         (MADE, DataSpec("points", (2,)), {}, "MADE takes data with levels; points is continuous"),
         (PixelCNN, DataSpec("photos", (3, 4, 4)), {}, "PixelCNN takes data with levels; photos is continuous"),
         (PixelCNN, DataSpec("bits", (5,), 2), {}, r"takes images \(C, H, W\); bits has shape \(5,\): use made"),
-        (MADE, Digits.spec, {"hidden": ()}, "one hidden layer or more"),
-        (MADE, Digits.spec, {"hidden": (5, 0)}, "hidden 0: 1 or more"),
+        (MADE, Digits.spec, {"hidden": []}, "one hidden layer or more"),
+        (MADE, Digits.spec, {"hidden": [5, 0]}, "hidden 0: 1 or more"),
         (MADE, Digits.spec, {"order": "reversed"}, "order 'reversed' is not known; there are natural, random"),
         (MADE, Digits.spec, {"order_seed": -1}, "order_seed -1: 0 or more"),
         (PixelCNN, Digits.spec, {"layers": 0}, "layers 0: 1 or more"),

@@ -29,7 +29,7 @@ SPECS = [
 SMALL = {
     "flowpp": {"couplings": (2, 1, 1), "filters": 8, "blocks": 1, "components": 2, "dequantizer_couplings": 2},
     "pixelcnn": {"layers": 2, "channels": 6, "head": 9, "first_kernel": 3},
-    "made": {"hidden": (48,)},
+    "made": {"hidden": 48},
 }
 
 

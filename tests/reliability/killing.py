@@ -56,6 +56,9 @@ SIZES = {
     "hidden": 8,
     "width": 4,
     "filters": 4,
+    "layers": 2,
+    "channels": 4,
+    "head": 4,
     "blocks": 1,
     "couplings": (1, 1, 0),
     "components": 2,
@@ -262,13 +265,13 @@ def run(case: Case, root: Path, resume: Path | None = None, kill: Kill | None = 
     return process.exitcode, receive.recv() if process.exitcode == 0 else Counter()
 
 
-def plain(value: Any, root: Path) -> Any:
-    """The same with the folder that the training was in left out."""
+def plain(value: Any, run: Path) -> Any:
+    """The same with the run folder left out: a run that had to start again has another number."""
     if isinstance(value, dict):
-        return {plain(key, root): plain(each, root) for key, each in value.items()}
+        return {plain(key, run): plain(each, run) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each, root) for each in value]
-    return value.replace(str(root), "ROOT") if isinstance(value, str) else value
+        return [plain(each, run) for each in value]
+    return value.replace(str(run), "RUN") if isinstance(value, str) else value
 
 
 def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
@@ -297,11 +300,11 @@ class Result:
     config: str
 
     @classmethod
-    def of(cls, folder: Path, root: Path) -> "Result":
+    def of(cls, folder: Path) -> "Result":
         """What there is in a run folder; everything that is there must be whole."""
         kept = sorted((folder / "checkpoints").glob("*.ckpt"))
         return cls(
-            {path.name: plain(torch.load(path, weights_only=True), root) for path in kept},
+            {path.name: plain(torch.load(path, weights_only=True), folder) for path in kept},
             (folder / "metrics.csv").read_text() if (folder / "metrics.csv").exists() else "",
             (folder / "config.yaml").read_text() if (folder / "config.yaml").exists() else "",
         )
@@ -314,7 +317,7 @@ class Reference:
         self.case, self.root = case, root
         root.mkdir(parents=True)
         _, self.points = run(case, root)
-        self.result = Result.of(next(root.glob("*/1")), root)
+        self.result = Result.of(next(root.glob("*/1")))
         assert "last.ckpt" in self.result.checkpoints
 
 
@@ -324,10 +327,10 @@ def check(reference: Reference, kill: Kill, root: Path) -> str:
     root.mkdir(parents=True)
     status, _ = run(case, root, kill=kill)
     assert status in ENDS, f"{case}, {kill}: it was not killed"
-    left = Result.of(next(root.glob("*/1")), root)  # everything that is there is whole
+    left = Result.of(next(root.glob("*/1")))  # everything that is there is whole
     newest = newest_checkpoint(root)
     run(case, root, newest)
-    found = Result.of(next(root.glob("*/1" if newest else "*/2")), root)
+    found = Result.of(next(root.glob("*/1" if newest else "*/2")))
     wrong = list(differences(asdict(found), asdict(reference.result)))
     assert not wrong, f"{case}, {kill}: " + "; ".join(each[:300] for each in wrong[:9])
     return "the start" if newest is None else f"batch {left.checkpoints[newest.name]['global_step']}"

@@ -22,7 +22,7 @@ class MADE(AutoregressiveModel):
 
     Arguments:
         spec: The data's description; the command line fills it in.
-        hidden: Units of each hidden layer.
+        hidden: Units of the hidden layer, or a list of those of several.
         order: ``natural``, dimensions as they are numbered (images row by row, channel by channel), or ``random``.
         order_seed: Which random order.
         options: Those of :class:`~zoo.models.autoregressive.AutoregressiveModel`: ``likelihood``, ``likelihood_options``,
@@ -36,7 +36,7 @@ class MADE(AutoregressiveModel):
     def __init__(
         self,
         spec: DataSpec | dict,
-        hidden: tuple[int, ...] = (512,),
+        hidden: int | list[int] = 512,
         order: Literal["natural", "random"] = "natural",
         order_seed: int = 0,
         **options: Any,
@@ -44,15 +44,16 @@ class MADE(AutoregressiveModel):
         super().__init__(spec, **options)
         if order not in ("natural", "random"):
             raise ZooError(f"order {order!r} is not known; there are natural, random")
-        if not hidden:
+        widths = [hidden] if isinstance(hidden, int) else list(hidden)
+        if not widths:
             raise ZooError("hidden []: one hidden layer or more is needed")
-        require_at_least(1, hidden=min(hidden))
+        require_at_least(1, hidden=min(widths))
         require_at_least(0, order_seed=order_seed)
         dims, generator = self.spec.dims, torch.Generator().manual_seed(order_seed)
         self.net = made.MADE(
             dims,
             self.likelihood.outputs,
-            hidden,
+            widths,
             context_features=self.classes or 0,
             order=torch.arange(dims) if order == "natural" else torch.randperm(dims, generator=generator),
         )
