@@ -127,7 +127,8 @@ def test_p_values_are_uniform_under_h0(name):
 @pytest.mark.parametrize("n", [50, 500])
 @pytest.mark.parametrize("name", TESTS)
 def test_p_values_are_uniform_under_h0_at_many_sizes(name, n, d):
-    assert stats.kstest(p_values(TESTS[name], n, d, 200, permutations=300), "uniform").pvalue > 0.01
+    """Of twelve such comparisons one in nine sets is below 0.01 somewhere by chance, one in a hundred below 0.001."""
+    assert stats.kstest(p_values(TESTS[name], n, d, 200, permutations=300), "uniform").pvalue > 0.001
 
 
 @pytest.mark.parametrize("name", TESTS)

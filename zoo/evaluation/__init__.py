@@ -11,6 +11,7 @@ from zoo.evaluation.features import (
     features_for,
 )
 from zoo.evaluation.likelihood import evaluate_likelihood
+from zoo.evaluation.sample_report import SampleReport, sample_report
 from zoo.evaluation.samples import sample, save_samples
 
 __all__ = [
@@ -21,10 +22,12 @@ __all__ = [
     "Features",
     "ModuleFeatures",
     "RawFeatures",
+    "SampleReport",
     "disentanglement_report",
     "evaluate",
     "evaluate_likelihood",
     "features_for",
     "sample",
+    "sample_report",
     "save_samples",
 ]

@@ -13,14 +13,17 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
 
 from zoo import environment
 from zoo.distributed import from_first
 from zoo.errors import ZooError
 from zoo.evaluation.disentanglement import Sizes
 from zoo.evaluation.disentanglement_report import DisentanglementReport, disentanglement_report, requested_scores
+from zoo.evaluation.features import Features
 from zoo.evaluation.inference import inference
 from zoo.evaluation.likelihood import STANDARD_ERROR, Likelihood, likelihood_of_examples
+from zoo.evaluation.sample_report import SampleReport, requested_sample_scores, sample_report
 from zoo.files import write_atomically
 from zoo.models.base import GenerativeModule
 from zoo.spec import spec_of
@@ -53,6 +56,7 @@ class Evaluation:
         seconds: How long it all took.
         origin: What :func:`zoo.runs.run_record.origin` says of the checkpoint and its training.
         environment: Machine, versions and commit of the evaluation.
+        samples: What the sample scores among the metrics are made of, where they were asked for.
     """
 
     model: str
@@ -71,6 +75,7 @@ class Evaluation:
     seconds: float | None = None
     origin: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    samples: SampleReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON stores: plain numbers, strings, lists and dictionaries."""
@@ -93,11 +98,14 @@ class Evaluation:
             **{name: value for name, value in self.origin.items() if name != "checkpoint"},
             **self.environment,
             "disentanglement": [report.to_dict() for report in self.disentanglement],
+            "samples": self.samples.to_dict() if self.samples is not None else None,
         }
 
     def table(self) -> str:
-        """A line for each metric, its standard error beside it where there is one; then the disentanglement scores."""
-        scores = {name for report in self.disentanglement for name in report.metrics}
+        """A line for each metric, its standard error beside it where there is one; then the scores of codes and samples."""
+        reports: list[DisentanglementReport | SampleReport] = [*self.disentanglement]
+        reports += [self.samples] if self.samples is not None else []
+        scores = {name for report in reports for name in report.metrics}
         values = {name: value for name, value in self.metrics.items() if name not in scores}
         shown = [name for name in values if not name.endswith(STANDARD_ERROR)]
         width = max(map(len, shown), default=0)
@@ -107,7 +115,7 @@ class Evaluation:
         for name in shown:
             error = values.get(name + STANDARD_ERROR)
             lines.append(f"  {name:<{width}}  {values[name]:12.6g}" + (f" ± {error:.2g}" if error is not None else ""))
-        return "\n".join([*lines, *map(str, self.disentanglement)])
+        return "\n".join([*lines, *map(str, reports)])
 
     def __str__(self) -> str:
         return self.table()
@@ -141,6 +149,9 @@ def evaluate(
     num_train: int = 500,
     repeats: int = 1,
     representation: Literal["mean", "sampled", "both"] = "mean",
+    sample_scores: str | Sequence[str] | None = None,
+    features: str | nn.Module | Features | None = None,
+    sample_count: int = 2000,
     seed: int = 0,
     accelerator: str = "auto",
     devices: int = 1,
@@ -149,8 +160,9 @@ def evaluate(
     """Tests a trained model on the test split of its data: what ``python -m zoo.evaluate`` does.
 
     The model's own test metrics are computed, and beside them its likelihood
-    (:func:`~zoo.evaluation.likelihood.evaluate_likelihood`) and disentanglement scores
-    (:func:`~zoo.evaluation.disentanglement_report.disentanglement_report`). The model, the device where it is, and torch's
+    (:func:`~zoo.evaluation.likelihood.evaluate_likelihood`), disentanglement scores
+    (:func:`~zoo.evaluation.disentanglement_report.disentanglement_report`) and scores of its samples
+    (:func:`~zoo.evaluation.sample_report.sample_report`). The model, the device where it is, and torch's
     random state stay as they are.
 
     Arguments:
@@ -163,8 +175,12 @@ def evaluate(
             possible for the model and the data.
         points: Points for the scores, and half as many test points.
         num_train: Votes for the beta-VAE and FactorVAE scores, and half as many fresh ones; the study takes 10000.
-        repeats: Draws of points and votes.
+        repeats: Draws of points and votes, and of samples for their scores.
         representation: Codes to score: ``encode(x)``, draws from q(z|x), or both.
+        sample_scores: Scores of samples: ``"all"``, or names or groups of
+            :func:`~zoo.evaluation.sample_report.sample_report`, in a list or with commas between them; none if not given.
+        features: The features in which samples are scored, as in :func:`~zoo.evaluation.features.features_for`.
+        sample_count: Test examples, and samples, that are compared.
         seed: The seed of what is drawn.
         accelerator: Lightning's name of where to compute: ``cpu``, ``gpu``, ``mps``, or ``auto``.
         devices: How many of them; each has a process, and all give what one would.
@@ -194,11 +210,12 @@ def evaluate(
         ("points", points, 2),
         ("num_train", num_train, 2),
         ("repeats", repeats, 1),
+        ("sample_count", sample_count, 2),
     ):
         if value is not None and value < least:
             raise ZooError(f"{name} {value}: {least} or more is needed")
     _require_same_data(model, data)
-    requested = requested_scores(model, data, scores, representation)
+    requested, of_samples = requested_scores(model, data, scores, representation), requested_sample_scores(sample_scores)
     device, begun = model.device, time.perf_counter()
     # The first process computes some scores alone, and the others wait.
     strategy = DDPStrategy(timeout=timedelta(days=1)) if devices > 1 else "auto"
@@ -229,12 +246,18 @@ def evaluate(
                 disentanglement_report(model, data, names, representation=kind, **how) for kind, names in requested.items()
             ]
         )
+        sampled = None
+        if of_samples:
+            drawn: dict[str, Any] = {"features": features, "n": sample_count}
+            drawn |= {name: how[name] for name in ("repeats", "seed", "progress")}
+            sampled = from_first(lambda: sample_report(model, data, of_samples, **drawn))
         speed = _samples_per_second(model, seed)
         on = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
     finally:
         model.to(device)
     count = len(data.splits["test"]) if hasattr(data, "splits") else None
     metrics |= {name: value for report in reports for name, value in report.metrics.items()}
+    metrics |= sampled.metrics if sampled is not None else {}
     return Evaluation(
         model=type(model).__name__,
         data=model.spec.name,
@@ -243,7 +266,7 @@ def evaluate(
         metrics=metrics,
         disentanglement=reports,
         levels=model.spec.levels,
-        protocol=_protocol(metrics, count, likelihood, reports),
+        protocol=_protocol(metrics, count, likelihood, reports, sampled),
         likelihood=likelihood,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         samples_per_second=speed,
@@ -253,6 +276,7 @@ def evaluate(
             "versions": environment.versions(),
             "commit": environment.commit(),
         },
+        samples=sampled,
     )
 
 
@@ -261,6 +285,7 @@ def _protocol(
     examples: int | None,
     likelihood: Likelihood | None,
     reports: Sequence[DisentanglementReport],
+    samples: SampleReport | None,
 ) -> dict[str, dict[str, Any]]:
     """How each metric was measured. What a model logs by itself is of the whole split, with one draw of its noise."""
     known: dict[str, dict[str, Any]] = {name: {"n": examples, "draws": 1} for name in metrics}
@@ -270,6 +295,8 @@ def _protocol(
         told = report.to_dict()
         how = {key: told[key] for key in ("representation", "points", "sizes", "repeats")}
         known |= dict.fromkeys(report.metrics, how)
+    if samples is not None:
+        known |= dict.fromkeys(samples.metrics, samples.protocol)
     return {name: known[name] for name in metrics if not name.endswith((STANDARD_ERROR, *_COUNTS))}
 
 

@@ -1,0 +1,292 @@
+"""Scores of a model's samples against test examples, beside three rows that say what they mean."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from zoo.errors import ZooError
+from zoo.evaluation.features import Features, features_for
+from zoo.evaluation.samples import sample
+from zoo.metrics.two_sample import (
+    authenticity,
+    c2st,
+    c_t,
+    clipped_density_coverage,
+    frechet_distance,
+    frechet_distance_infinity,
+    kernel_distance,
+    mind,
+    mmd,
+    mmd_fuse,
+    prdc,
+    sliced_wasserstein,
+)
+from zoo.models.base import GenerativeModule
+from zoo.registry import suggestion
+from zoo.spec import Batch
+
+__all__ = ["SAMPLE_GROUPS", "SAMPLE_SCORES", "SampleReport", "requested_sample_scores", "sample_report"]
+
+SAMPLE_GROUPS = {
+    "tests": ("c2st", "mmd", "mmd_fuse"),
+    "distances": ("fd", "fd_infinity", "kid", "mind", "sliced_wasserstein"),
+    "neighborhoods": ("prdc", "clipped"),
+    "memorization": ("c_t", "authenticity"),
+}
+SAMPLE_SCORES = tuple(name for group in SAMPLE_GROUPS.values() for name in group)
+_TRAINING = 50_000  # training examples among which copies are sought
+_PERMUTATIONS = 500
+
+
+class _Sets(dict[str, Tensor]):
+    """Features of ``train``, ``test`` and what stands in a model's place, ``y``; and how they are scored."""
+
+    def __init__(self, k: int, seed: int, **sets: Tensor):
+        super().__init__(sets)
+        self.k, self.seed = k, seed
+
+
+def _test(test: Callable[..., Any]) -> Callable[[_Sets], tuple[float, float]]:
+    def score(sets: _Sets) -> tuple[float, float]:
+        found = test(sets["test"], sets["y"], seed=sets.seed, permutations=_PERMUTATIONS)
+        return found.statistic, found.p_value
+
+    return score
+
+
+# A score to the leaves of its metrics, and what computes them.
+_COMPUTED: dict[str, tuple[tuple[str, ...], Callable[[_Sets], Any]]] = {
+    "c2st": (("c2st", "c2st_p"), _test(c2st)),
+    "mmd": (("mmd", "mmd_p"), _test(mmd)),
+    "mmd_fuse": (("mmd_fuse", "mmd_fuse_p"), _test(mmd_fuse)),
+    "fd": (("fd",), lambda s: frechet_distance(s["test"], s["y"])),
+    "fd_infinity": (("fd_infinity",), lambda s: frechet_distance_infinity(s["test"], s["y"], seed=s.seed)),
+    "kid": (("kid",), lambda s: kernel_distance(s["test"], s["y"])),
+    "mind": (("mind",), lambda s: mind(s["test"], s["y"])),
+    "sliced_wasserstein": (("sliced_wasserstein",), lambda s: sliced_wasserstein(s["test"], s["y"])),
+    "prdc": (("precision", "recall", "density", "coverage"), lambda s: prdc(s["test"], s["y"], k=s.k)),
+    "clipped": (
+        ("clipped_density", "clipped_coverage"),
+        lambda s: clipped_density_coverage(s["test"], s["y"], k=s.k),
+    ),
+    "c_t": (("c_t",), lambda s: c_t(s["train"], s["test"], s["y"], seed=s.seed)),
+    "authenticity": (("authenticity",), lambda s: authenticity(s["train"], s["y"])),
+}
+
+
+@dataclass
+class SampleReport:
+    """Scores of the samples of one model, and of what stands in its place for comparison.
+
+    Attributes:
+        features: What :meth:`~zoo.evaluation.features.Features.describe` says of the features.
+        n_real: The number of test examples.
+        n_samples: The number of samples in each row: ``model``, ``real``, ``training set``, ``half of the modes``.
+        k: The number of neighbors.
+        draws: The model's scores, by leaf, for each sampling seed.
+        rows: Those of the other rows.
+        undefined: Scores of the model, and rows, that there are not, with the reason.
+        seconds: The time that it took.
+    """
+
+    features: dict[str, Any]
+    n_real: int
+    n_samples: dict[str, int]
+    k: int
+    draws: list[dict[str, float]]
+    rows: dict[str, dict[str, float]]
+    undefined: dict[str, str]
+    seconds: float
+
+    @property
+    def scores(self) -> dict[str, list[float]]:
+        """Each of the model's scores, draw by draw."""
+        return {leaf: [draw[leaf] for draw in self.draws] for leaf in self.draws[0] if all(leaf in d for d in self.draws)}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """``test/kid_digits_cnn`` and so on, means over sampling seeds."""
+        return {f"test/{leaf}_{self.features['name']}": statistics.fmean(values) for leaf, values in self.scores.items()}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How they were measured: those of equal protocols are comparable."""
+        sizes = {"n_real": self.n_real, "n_samples": self.n_samples["model"], "draws": len(self.draws)}
+        return {**sizes, "k": self.k, "permutations": _PERMUTATIONS, "features": self.features}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON stores: means, spreads, every draw, the other rows, and what they are made of."""
+        return {
+            **self.protocol,
+            "seconds": self.seconds,
+            "scores": {
+                leaf: {"mean": statistics.fmean(values), "std": _spread(values), "draws": values}
+                for leaf, values in self.scores.items()
+            },
+            "rows": {name: {"n_samples": self.n_samples[name], **row} for name, row in self.rows.items()},
+            "undefined": self.undefined,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The table, line by line: a score in each, of the model and of the other rows."""
+        told = f"features {self.features['name']} ({self.features['dim']}, {self.features['hash']}"
+        told += f", accuracy {self.features['accuracy']:.3f})" if "accuracy" in self.features else ")"
+        yield f"{self.n_samples['model']} samples, {self.n_real} test examples, {told}, k = {self.k} ({self.seconds:.0f} s)"
+        width = max(map(len, (*self.scores, *self.undefined)), default=0)
+        yield "  ".join([f"  {'':<{width}}", f"{'model':>18}", *(f"{name:>18}" for name in self.rows)])
+        for leaf, values in self.scores.items():
+            spread = f" ± {_spread(values):.2g}" if len(values) > 1 else ""
+            others = (f"{row[leaf]:>18.4g}" if leaf in row else f"{'-':>18}" for row in self.rows.values())
+            yield "  ".join([f"  {leaf:<{width}}", f"{statistics.fmean(values):.4g}{spread}".rjust(18), *others])
+        for name, reason in self.undefined.items():
+            yield f"  {name:<{width}}  undefined: {reason.splitlines()[0]}"
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def requested_sample_scores(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    """The scores that names, groups, ``"all"`` or ``"none"`` stand for, in a list or with commas between them.
+
+    Raises:
+        ZooError: for a name that is none.
+    """
+    chosen: list[str] = []
+    for name in names.split(",") if isinstance(names, str) else names or ():
+        if name not in ("all", "none", *SAMPLE_GROUPS, *SAMPLE_SCORES):
+            known = ["all", "none", *SAMPLE_GROUPS, *SAMPLE_SCORES]
+            raise ZooError(f"sample score {name!r}: {', '.join(known)} are accepted.{suggestion(name, known)}")
+        chosen += SAMPLE_SCORES if name == "all" else () if name == "none" else SAMPLE_GROUPS.get(name, (name,))
+    return tuple(name for name in SAMPLE_SCORES if name in chosen)
+
+
+def sample_report(
+    model: GenerativeModule,
+    data: LightningDataModule,
+    scores: str | Iterable[str] = "all",
+    *,
+    features: str | nn.Module | Features | None = None,
+    n: int = 2000,
+    repeats: int = 1,
+    k: int = 5,
+    seed: int = 0,
+    progress: bool = True,
+) -> SampleReport:
+    """Scores the samples of a model against test examples, by the protocol of docs/samples.md.
+
+    As many samples are drawn as there are test examples to compare with. Three rows stand beside the model's: other real
+    examples, the validation split (the floor); the training set (a memorizer); and training examples of half of the classes,
+    or of half of the modes that the data know (a model that misses much).
+
+    Arguments:
+        model: The model; it samples where it is.
+        data: Data of the shape and levels that the model was made for.
+        scores: Names or groups of ``SAMPLE_SCORES`` and ``SAMPLE_GROUPS``, in a list or with commas between them.
+        features: As in :func:`~zoo.evaluation.features.features_for`.
+        n: Test examples, drawn at random; all where the split has no more.
+        repeats: Sampling seeds: ``seed``, ``seed + 1``, ….
+        k: The number of neighbors.
+        seed: The first seed of samples, and that of everything else.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The scores, and the reasons for those that there are not.
+
+    Raises:
+        ZooError: for an unknown score, a number out of range, and features that the data can't have.
+
+    Example:
+        >>> from datamodules import Toy
+        >>> from zoo.models import GAN
+        >>> data = Toy("ring", size=500)
+        >>> report = sample_report(GAN(data.spec), data, "fd,clipped", progress=False)
+        >>> list(report.metrics)
+        ['test/fd_points', 'test/clipped_density_points', 'test/clipped_coverage_points']
+        >>> report.rows["real"]["fd"] < report.rows["half of the modes"]["fd"]
+        True
+    """
+    for name, value, least in (("n", n, 2), ("repeats", repeats, 1), ("k", k, 1)):
+        if value < least:
+            raise ZooError(f"{name} {value}: {least} or more is needed")
+    begun, names, undefined = time.perf_counter(), requested_sample_scores(scores), {}
+    made = features_for(data, features, seed=seed, progress=progress)
+
+    def of(x: Tensor) -> Tensor:
+        return made(x.to(model.device))
+
+    test, train = _examples(data, "test", n, seed), _examples(data, "train", _TRAINING, seed)
+    sets = {"test": of(test.x), "train": of(train.x)}
+    count = len(test.x)
+    others = {"real": of(_examples(data, "val", count, seed).x), "training set": sets["train"][:count]}
+    half = _half(data, train)
+    if isinstance(half, str):
+        undefined["half of the modes"] = half
+    else:
+        others["half of the modes"] = of(train.x[half][:count])
+    bar = tqdm(total=(repeats + len(others)) * len(names), desc="sample scores", disable=not progress)
+
+    def scored(y: Tensor, reasons: dict[str, str]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for name in names:
+            leaves, compute = _COMPUTED[name]
+            try:
+                value = compute(_Sets(k, seed, y=y, **sets))
+                found |= zip(leaves, value if isinstance(value, tuple) else (value,), strict=True)
+            except ZooError as error:
+                reasons[name] = str(error)
+            bar.update()
+        return found
+
+    draws = [scored(of(sample(model, count, seed=seed + draw)), undefined) for draw in range(repeats)]
+    rows = {name: scored(y, {}) for name, y in others.items()}
+    bar.close()
+    for name in ("c_t", "authenticity"):  # they are copies by their making, and no statement on missing modes
+        rows.get("half of the modes", {}).pop(name, None)
+    return SampleReport(
+        features=made.describe(),
+        n_real=count,
+        n_samples={"model": count, **{name: len(y) for name, y in others.items()}},
+        k=k,
+        draws=draws,
+        rows=rows,
+        undefined=undefined,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _examples(data: LightningDataModule, split: str, n: int, seed: int) -> Batch:
+    """Examples of a split, drawn at random and without replacement; all of them where there are no more than n."""
+    generator = torch.Generator().manual_seed(seed)
+    if hasattr(data, "splits"):
+        data.setup("test")
+        source = data.splits[split].to(torch.device("cpu"))
+        chosen = torch.randperm(len(source), generator=generator)[:n]
+        return source.take(chosen, lambda: torch.Generator().manual_seed(seed))
+    loader = {"train": data.train_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}[split]()
+    batches = list(loader)
+    x = torch.cat([batch.x.cpu() for batch in batches])
+    label = None if batches[0].label is None else torch.cat([batch.label.cpu() for batch in batches])
+    chosen = torch.randperm(len(x), generator=generator)[:n]
+    return Batch(x[chosen], label=None if label is None else label[chosen])
+
+
+def _half(data: LightningDataModule, train: Batch) -> Tensor | str:
+    """Which examples (N,) are of the first half of the classes or modes; why it is not known where it isn't."""
+    if train.label is not None:
+        return train.label <= train.label.unique().double().quantile(0.5, interpolation="lower")
+    means = getattr(data, "means", None)
+    if isinstance(means, Tensor):
+        return torch.cdist(train.x.float(), means.float()).argmin(dim=1) < len(means) / 2
+    return f"{type(data).__name__} has no labels and no known modes"
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else math.nan
