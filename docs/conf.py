@@ -3,7 +3,9 @@
 import importlib
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -15,13 +17,16 @@ project = html_title = "The zoo"
 html_theme = "furo"
 html_copy_source = html_show_copyright = html_show_sphinx = False
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "static"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings give shapes and kinds
 napoleon_use_ivar = True
 html_math_renderer = "mathml"
+html_static_path = ["static"]
+html_css_files = ["formulas.css"]
+MATHML = "http://www.w3.org/1998/Math/MathML"
 
 
 class Everything(SphinxDirective):
@@ -58,15 +63,32 @@ def plain_formulas(app, what, name, obj, options, lines):
             lines[number] = "".join(part if part[:1] in ("`", ":") else re.sub(r"[*|]", r"\\\g<0>", part) for part in parts)
 
 
+def formula(node):
+    """A formula as MathML, set as TeX would: what docutils makes of it, and what browsers need besides."""
+    ElementTree.register_namespace("", MATHML)
+    root = ElementTree.fromstring(tex2mathml(node.astext()).replace("&ApplyFunction;", "\u2061"))
+    for parent in list(root.iter()):
+        children = list(parent)
+        for before, child in pairwise(children):
+            if before.text == "\u2061" and not child.tag.endswith("}mo"):  # the name of a function, and no parenthesis
+                parent.insert(list(parent).index(child), ElementTree.Element(f"{{{MATHML}}}mspace", width="0.17em"))
+        if parent.tag.endswith("}msub") and children[0].tag.endswith("}munder"):  # what is said of a brace
+            parent.tag = f"{{{MATHML}}}munder"
+        if parent.tag.endswith("}mo") and parent.text in ("\u2225", "\u2016", "\u2223"):  # relations, not delimiters
+            parent.set("stretchy", "false")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
 def inline_math(translator, node):
     """A formula in a line."""
-    translator.body.append(tex2mathml(node.astext()))
+    translator.body.append(formula(node))
     raise SkipNode
 
 
 def display_math(translator, node):
     """A formula on a line of its own."""
-    translator.body.append(tex2mathml(node.astext()).replace("<math ", '<math display="block" ', 1))
+    block = formula(node).replace("<math ", '<math display="block" ', 1)
+    translator.body.append(f'<div class="formula">{block}</div>')
     raise SkipNode
 
 

@@ -1,6 +1,7 @@
 """The pages of docs/: their Python runs, their commands do too, and what they name is there."""
 
 import doctest
+import importlib
 import pkgutil
 import re
 import runpy
@@ -121,6 +122,17 @@ def test_formulas_can_be_set(page):
     text = FENCE.sub("", page.read_text())
     for formula in re.findall(r"\$\$(.*?)\$\$", text, re.DOTALL) + re.findall(r"(?<!\$)\$([^$`]+)\$(?!\$)", text):
         mathml.tex2mathml(formula)
+
+
+def test_formulas_are_set_as_tex_would(monkeypatch):
+    """A thin space after a function's name, what is said of a brace below it, and one bar in a condition."""
+    pytest.importorskip("sphinx")
+    nodes = pytest.importorskip("docutils.nodes")
+    monkeypatch.syspath_prepend(DOCS)
+    formula = importlib.import_module("conf").formula
+    made = formula(nodes.math(text=r"\log p(x \mid z) + \log(1)"))
+    assert made.count("mspace") == 1 and 'stretchy="false">\u2223' in made
+    assert "<munder><munder>" in re.sub(r"\s", "", formula(nodes.math(text=r"\underbrace{x}_{\text{data}}")))
 
 
 def test_pages_are_complete():
