@@ -38,7 +38,7 @@ LOW = {
 }
 BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.distributed")
 SMALL = (*BASE, "zoo.registry", "zoo.files", "zoo.pickles", "zoo.schedules", "zoo.lightning", "zoo.plots", "zoo.environment")
-COMMANDS = ("zoo.fit", "zoo.sample", "zoo.evaluate", "zoo.__main__")
+COMMANDS = ("zoo.fit", "zoo.sample", "zoo.evaluate", "zoo.compare", "zoo.__main__")
 ALLOWED = {
     **LOW,
     **dict.fromkeys(COMMANDS, ("zoo.cli",)),

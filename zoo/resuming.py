@@ -298,7 +298,6 @@ class _ResumedEpochLoop(_TrainingEpochLoop):
         _restore_class(self, _TrainingEpochLoop)
         self._skip_next_val = self.entry["moment"] == VALIDATED or self.batch_progress.current.ready == 0
 
-
     def _log_row(self) -> None:
         """Log what the batch had yet to log, and its row where loggers get one."""
         module, connector = self.trainer.lightning_module, self.trainer._logger_connector

@@ -76,8 +76,8 @@ def test_random_permutations_come_near_exact_ones():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=7), rng.normal(0.9, size=7)
     exact = permutation(x, y)
-    assert permutation(x, y, draws=3000) == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 3000))
-    assert permutation(np.arange(30), np.arange(30) + 1000) == pytest.approx(1 / 200_000), "never 0"
+    assert permutation(x, y, exact=3000, draws=3000) == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 3000))
+    assert permutation(np.arange(30), np.arange(30) + 1000) == pytest.approx(1 / 20_000), "never 0"
 
 
 def test_ties_count():

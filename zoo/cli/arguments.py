@@ -105,6 +105,7 @@ class Arguments:
         table: The arguments.
         about: What the command does, lines above the table.
         more: Lines below it.
+        words: What words without dashes are, where they are accepted; they are then what is handed on.
     """
 
     command: str
@@ -112,6 +113,7 @@ class Arguments:
     table: tuple[Argument, ...]
     about: str = ""
     more: str = ""
+    words: str = ""
 
     def read(self, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
         """What was typed: the values by name, and what is handed on to the parser, in the order typed.
@@ -133,7 +135,7 @@ class Arguments:
             name, equals, text = token.partition("=")
             name = _SHORT.get(name, name)
             if not name.startswith("--"):
-                if not rest or not rest[-1].startswith("--") or "=" in rest[-1]:
+                if not self.words and (not rest or not rest[-1].startswith("--") or "=" in rest[-1]):
                     raise self._unknown(token)
                 rest.append(token)
                 continue

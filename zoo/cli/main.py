@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zoo import registry
 from zoo.cli.command import Command
-from zoo.cli.options import EVALUATE, FIT, SAMPLE
+from zoo.cli.options import COMPARE, EVALUATE, FIT, SAMPLE
 from zoo.errors import ZooError
 
 __all__ = ["list_zoo", "main"]
@@ -49,6 +49,20 @@ def _evaluate(argv: list[str]) -> None:
     evaluate(data_options=data_options, **{**EVALUATE.defaults, **options})
 
 
+def _compare(argv: list[str]) -> None:
+    typed, runs = COMPARE.read(argv)
+    if not runs:
+        raise ZooError("no run named. Type a run folder, or one that holds some: python -m zoo.compare runs")
+    options = {name.replace("-", "_"): value for name, value in {**COMPARE.defaults, **typed}.items()}
+    for name in ("by", "filter"):
+        options[name] = options[name] or []
+    options["metrics"] = [name for name in (options["metrics"] or "").split(",") if name]
+    sizes = {name: value for name in ("samples", "examples") if (value := options.pop(name)) is not None}
+    from zoo.cli.compare import compare
+
+    compare(runs, evaluation={"data_options": [], **EVALUATE.defaults, **sizes}, **options)
+
+
 def _require_own_packages() -> None:
     """`python -m` puts the current folder first on the path: a package there with one of our names would hide ours."""
     home = Path(__file__).resolve().parents[2]
@@ -59,7 +73,7 @@ def _require_own_packages() -> None:
 
 
 def main(command: str, argv: list[str] | None = None) -> None:
-    """Run ``fit``, ``sample`` or ``evaluate``; what a person got wrong is printed in a line or two, exit status 2."""
+    """Run a command; what a person got wrong is printed in a line or two, exit status 2."""
     argv = sys.argv[1:] if argv is None else argv
     # How long GNU's OpenMP lets threads spin while they wait for work: its default stops other programs' threads, and so
     # their own, on a machine that is in use; without any, small networks train several times slower on one that is not.
@@ -68,9 +82,9 @@ def main(command: str, argv: list[str] | None = None) -> None:
     try:
         _require_own_packages()
         if command != "fit" and not {"-h", "--help"}.isdisjoint(argv):
-            print({"sample": SAMPLE, "evaluate": EVALUATE}[command].help())
+            print({"sample": SAMPLE, "evaluate": EVALUATE, "compare": COMPARE}[command].help())
             return
-        {"fit": _fit, "sample": _sample, "evaluate": _evaluate}[command](argv)
+        {"fit": _fit, "sample": _sample, "evaluate": _evaluate, "compare": _compare}[command](argv)
     except ZooError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

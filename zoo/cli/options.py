@@ -8,7 +8,7 @@ from typing import Literal
 from zoo import registry
 from zoo.cli.arguments import Argument, Arguments
 
-__all__ = ["EVALUATE", "FIT", "SAMPLE"]
+__all__ = ["COMPARE", "EVALUATE", "FIT", "SAMPLE"]
 
 
 def _names(names: Iterable[str]) -> str:
@@ -166,4 +166,31 @@ EVALUATE = Arguments(
         Argument("out", "JSON file (default: evaluation.json in the run folder)", "FILE", Path),
     ),
     about="Test a trained model on the test split of its data.",
+)
+
+COMPARE = Arguments(
+    "compare",
+    "RUN... [options]",
+    (
+        Argument("by", "tell rows apart by these options alone: --by model.latent_dim", "KEY", str, several=True),
+        Argument("metrics", "nll,elbo or test/nll or val/* (default: all of the test split)", "LIST", str),
+        Argument("sort", "a metric, or name (default: the first that is ranked)", "METRIC", str),
+        Argument("filter", "only some runs: model=vae, model.lr!=0.001, state=finished", "KEY=VALUE", str, several=True),
+        Argument("baseline", "compare with this row, and not with the best", "ROW", str),
+        Argument("published", "show numbers of the literature (default true)", "BOOL", bool, True),
+        Argument("all", "everything, however wide: all tests, costs, all differences of configuration", "", bool, False),
+        Argument("out", "also write report.html, table.md, table.tex, long.csv, wide.csv, comparison.json", "DIR", Path),
+        Argument("strict", "exit status 2 where a metric was not measured in one way", "", bool, False),
+        Argument("fail-if", "exit status 1 if a row fulfills it: 'nll > baseline + ci'", "CONDITION", str),
+        Argument("evaluate", "first evaluate the checkpoints of runs that were not", "", bool, False),
+        Argument("samples", "importance samples for that, as in zoo.evaluate", "K", int, least=0),
+        Argument("examples", "and the first N test examples for them", "N", int, least=1),
+    ),
+    about="Compare runs: seeds as one row, numbers that were measured alike as one block, differences with their tests.",
+    more="""\
+RUN is a run folder, a folder of them, a pattern, or wandb:ENTITY/PROJECT[/GROUP].
+  python -m zoo.compare runs
+  python -m zoo.compare runs/vae-digits runs/gan-digits --metrics nll,elbo --out comparison
+  python -m zoo.compare runs --baseline vae --fail-if 'nll > baseline + ci'""",
+    words="RUN",
 )

@@ -87,9 +87,7 @@ class DisentanglementResult(NamedTuple):
     def heat_maps(self, factor_names: Sequence[str], note: str = "") -> dict[str, Image.Image]:
         """The matrices as pictures, by name; ``note`` follows their titles."""
         codes = [f"z{d}" for d in range(self.points.codes.shape[1])]
-        return {
-            name: heat_map(matrix, codes, factor_names, title + note) for name, (matrix, title) in self.matrices.items()
-        }
+        return {name: heat_map(matrix, codes, factor_names, title + note) for name, (matrix, title) in self.matrices.items()}
 
 
 def unscorable(model: GenerativeModule) -> str | None:

@@ -21,7 +21,6 @@ __all__ = [
     "welch",
 ]
 
-_EXACT = 200_000  # splits of the seeds that are all looked at; of more, as many are drawn
 _MANY = 10_000  # seeds that nobody trains
 _CHUNK = 2**22  # elements at once
 
@@ -170,15 +169,16 @@ def paired(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> Difference:
     return _t_test(float(difference.mean()), parts, level, f"{over}, seeds ({len(x)} and {len(y)}) as second level")
 
 
-def permutation(a: ArrayLike, b: ArrayLike, draws: int = _EXACT, seed: int = 0) -> float:
+def permutation(a: ArrayLike, b: ArrayLike, exact: int = 200_000, draws: int = 20_000, seed: int = 0) -> float:
     """The p-value of the permutation test over seeds: how many ways to deal them make the means differ as much.
 
-    Exact where there are no more than ``draws`` ways, all of which are then looked at; else of so many random ones, the
-    observed one among them. It assumes nothing of the spread but that, if nothing differs, it does not either.
+    Where there are no more than ``exact`` ways, all are looked at; else ``draws`` random ones, the observed one among them.
+    It assumes nothing of the spread but that, if nothing differs, it does not either.
 
     Arguments:
         a, b: A number for each seed.
-        draws: The most ways that are looked at.
+        exact: The most ways that are all looked at.
+        draws: How many random ones are looked at where there are more.
         seed: The seed of random ones.
 
     Returns:
@@ -193,7 +193,7 @@ def permutation(a: ArrayLike, b: ArrayLike, draws: int = _EXACT, seed: int = 0) 
     pooled = pooled - pooled.mean()  # the statistic is then the sum of the first group
     ways, observed = math.comb(len(pooled), n), abs(float(pooled[:n].sum()))
     least = observed - 1e-9 * max(float(np.abs(pooled).sum()), 1e-300)  # ties, whatever the order of summation
-    if ways <= draws:
+    if ways <= exact:
         places = np.fromiter((i for chosen in combinations(range(len(pooled)), n) for i in chosen), np.int64, ways * n)
         return float((np.abs(pooled[places.reshape(ways, n)].sum(1)) >= least).mean())
     rng, at_least, left = np.random.default_rng(seed), 1, draws - 1

@@ -194,7 +194,6 @@ def _require_model(contents: Any) -> None:
             _require(contents, name, kind)
 
 
-
 def _kind(value: object) -> str:
     return {"_Ordered": "dict", "_Tensor": "tensor"}.get(name := type(value).__name__, name)
 

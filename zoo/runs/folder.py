@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
-
-from pytorch_lightning import LightningDataModule
+from typing import TYPE_CHECKING
 
 from zoo import registry
 from zoo.errors import ZooError
-from zoo.spec import spec_of
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningDataModule
 
 __all__ = ["data_name", "new_config", "new_run", "newest_config", "run_of"]
 
@@ -31,7 +32,7 @@ def new_run(root: str | Path, model: str, data: str) -> Path:
         ) from error
 
 
-def data_name(data: LightningDataModule) -> str:
+def data_name(data: "LightningDataModule") -> str:
     """What a run folder calls its data: the name in their spec; of a class that is not registered, its own in lower case.
 
     Characters that shells and file systems take for something else are underscores.
@@ -41,6 +42,8 @@ def data_name(data: LightningDataModule) -> str:
         >>> data_name(Toy("grid")), data_name(DSprites(resolution=32))
         ('toy_grid', 'dsprites_32px')
     """
+    from zoo.spec import spec_of  # with torch, which whoever reads run folders does not need
+
     name = registry.name_of(type(data), registry.DATA)
     if name in registry.DATA and type(data) is registry.find_class(registry.DATA[name].path):
         name = re.sub(r"\W+", "_", spec_of(data).name).strip("_")[:100]

@@ -161,9 +161,7 @@ def _require_possible(model: GenerativeModule, options: Mapping[str, Any], resum
     for name, at, what in (("max_epochs", begun, "epochs begun"), ("max_steps", checkpoint.get("global_step", 0), "steps")):
         most = options.get(name)
         if most is not None and 0 <= most < at:
-            raise ZooError(
-                f"{name} {most}: {resume} has {at} {what} already.\nGive {at} or more, or an earlier checkpoint."
-            )
+            raise ZooError(f"{name} {most}: {resume} has {at} {what} already.\nGive {at} or more, or an earlier checkpoint.")
 
 
 def _is_of_lightning(error: Exception) -> bool:

@@ -1,0 +1,73 @@
+"""`python -m zoo.compare`: runs, a table of them, and files."""
+
+import contextlib
+import hashlib
+import io
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from zoo.errors import ZooError
+from zoo.experiments.comparison import Comparison, find
+from zoo.experiments.conditions import met
+from zoo.runs.stored import StoredRun
+
+__all__ = ["compare"]
+
+
+def compare(
+    runs: Sequence[str],
+    *,
+    out: Path | None,
+    all: bool,
+    strict: bool,
+    fail_if: str | None,
+    evaluate: bool,
+    evaluation: dict[str, Any],
+    **options: Any,
+) -> None:
+    """Print the comparison of runs and write its files, as the options of the command say."""
+    if evaluate:
+        evaluate_missing(find(runs), evaluation)
+    comparison = Comparison(runs, **options)
+    print(comparison.table(shutil.get_terminal_size((120, 24)).columns, everything=all))
+    if out is not None:
+        print("files:", *comparison.save(out))
+    if strict and (mixed := comparison.incomparable):
+        raise ZooError(f"--strict: not measured in one way: {', '.join(mixed)}. The blocks above say how each was.")
+    if fail_if is not None and (lines := met(comparison, fail_if)):
+        print(f"--fail-if {fail_if}:", *lines, sep="\n  ", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def evaluate_missing(runs: Sequence[StoredRun], options: dict[str, Any]) -> None:
+    """Evaluate the checkpoints of finished runs that were not evaluated, or not with so many samples and examples."""
+    from zoo.cli.evaluate import evaluate
+
+    missing = [run for run in runs if run.state == "finished" and run.checkpoint is not None and not _done(run, options)]
+    for run in tqdm(missing, "evaluating", unit=" runs", disable=not missing):
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                evaluate(**{**options, "ckpt": str(run.checkpoint)})
+        except ZooError as error:
+            print(f"{run.name}: {error}", file=sys.stderr)
+
+
+def _done(run: StoredRun, options: dict[str, Any]) -> bool:
+    """Whether the checkpoint, by its hash, was evaluated with at least what is asked for."""
+    if run.checkpoint is None:
+        return True
+    with open(run.checkpoint, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    for evaluation in run.evaluations:
+        if evaluation.content.get("checkpoint_sha256") != digest:
+            continue
+        asked = {"draws": options.get("samples"), "n": options.get("examples")}
+        had = evaluation.content["protocol"].get("test/nll", {})
+        if not asked["draws"] or all(value in (None, had.get(name)) for name, value in asked.items() if name in had):
+            return not asked["draws"] or bool(had) or "test/nll" in (evaluation.content.get("missing") or {})
+    return False
