@@ -17,6 +17,7 @@ from zoo.lightning import process_rank, quiet_lightning
 from zoo.registry import import_class
 from zoo.runs.checkpoints import load, named_in_config
 from zoo.runs.folder import newest_config, run_of
+from zoo.runs.loggers import log_evaluation
 from zoo.runs.peers import explain_lost_peers
 from zoo.runs.run_record import origin
 
@@ -48,9 +49,11 @@ def evaluate(
     found.checkpoint, found.origin = ckpt, origin(ckpt, model)
     out = out or (run or Path(ckpt).parent) / "evaluation.json"
     print(found.table())
-    if pictures := found.draw(out.parent / "pictures"):
-        print("pictures:", *pictures)
+    pictures = evaluation.draw_samples(model, examples, out.parent / "pictures", seed=seed)
+    print("pictures:", *pictures, *found.draw(out.parent / "pictures"))
     print(f"JSON: {found.save(out)}")
+    if run is not None and out.resolve().parent == run:
+        log_evaluation(run, str(read_yaml(newest_config(run)).get("wandb") or "auto"), found.to_dict())
 
 
 def _data(run: Path | None, name: str | None, options: list[str], trust: Iterable[str]) -> LightningDataModule:

@@ -12,7 +12,7 @@ from zoo.evaluation.features import (
 )
 from zoo.evaluation.likelihood import evaluate_likelihood
 from zoo.evaluation.sample_report import SampleReport, sample_report
-from zoo.evaluation.samples import sample, save_samples
+from zoo.evaluation.samples import draw_samples, sample, save_samples
 
 __all__ = [
     "ClassifierFeatures",
@@ -24,6 +24,7 @@ __all__ = [
     "RawFeatures",
     "SampleReport",
     "disentanglement_report",
+    "draw_samples",
     "evaluate",
     "evaluate_likelihood",
     "features_for",

@@ -25,7 +25,7 @@ from zoo.evaluation.inference import inference
 from zoo.evaluation.likelihood import STANDARD_ERROR, Likelihood, likelihood_of_examples
 from zoo.evaluation.sample_report import SampleReport, requested_sample_scores, sample_report
 from zoo.files import write_atomically
-from zoo.models.base import GenerativeModule
+from zoo.models.base import GenerativeModule, HasLikelihood
 from zoo.spec import spec_of
 
 __all__ = ["SCHEMA", "Evaluation", "evaluate"]
@@ -54,6 +54,7 @@ class Evaluation:
         parameters: The number of the model's parameters.
         samples_per_second: How fast samples are drawn, in one batch of 64.
         seconds: How long it all took.
+        missing: Metrics that were not computed, each with the reason.
         origin: What :func:`zoo.runs.run_record.origin` says of the checkpoint and its training.
         environment: Machine, versions and commit of the evaluation.
         samples: What the sample scores among the metrics are made of, where they were asked for.
@@ -73,6 +74,7 @@ class Evaluation:
     parameters: int | None = None
     samples_per_second: float | None = None
     seconds: float | None = None
+    missing: dict[str, str] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     samples: SampleReport | None = None
@@ -91,6 +93,7 @@ class Evaluation:
             "seed": self.seed,
             "metrics": self.metrics,
             "protocol": self.protocol,
+            "missing": self.missing,
             "log_p_sha256": hashlib.sha256(log_p.tobytes()).hexdigest() if log_p is not None else None,
             "parameters": self.parameters,
             "samples_per_second": self.samples_per_second,
@@ -268,6 +271,7 @@ def evaluate(
         levels=model.spec.levels,
         protocol=_protocol(metrics, count, likelihood, reports, sampled),
         likelihood=likelihood,
+        missing=_missing(model, likelihood),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         samples_per_second=speed,
         seconds=time.perf_counter() - begun,
@@ -298,6 +302,15 @@ def _protocol(
     if samples is not None:
         known |= dict.fromkeys(samples.metrics, samples.protocol)
     return {name: known[name] for name in metrics if not name.endswith((STANDARD_ERROR, *_COUNTS))}
+
+
+def _missing(model: GenerativeModule, likelihood: Likelihood | None) -> dict[str, str]:
+    """Why there is no likelihood."""
+    if likelihood is not None:
+        return {}
+    name = type(model).__name__
+    reason = "not asked for: --samples K" if isinstance(model, HasLikelihood) else f"{name} has no likelihood"
+    return dict.fromkeys(("test/nll", "test/nll_bits_per_dim"), reason)
 
 
 def _samples_per_second(model: GenerativeModule, seed: int) -> float:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.evaluation.inference import inference
+from zoo.evaluation.inference import inference, whole_test_split
 from zoo.models.base import GenerativeModule, SamplesMeans
 from zoo.plots import picture
 from zoo.spec import DataSpec
@@ -98,3 +99,31 @@ def save_samples(x: Tensor, spec: DataSpec, path: str | Path, *, title: str = ""
     else:
         np.savez_compressed(path, x=x.cpu().numpy())
     return path
+
+
+def draw_samples(
+    model: GenerativeModule, data: LightningDataModule, folder: str | Path, n: int = 64, *, seed: int = 0
+) -> list[Path]:
+    """Draws n samples and, beside them, the first n test examples, as pictures.
+
+    Arguments:
+        model: The model.
+        data: Data of its kind.
+        folder: Where ``evaluation_samples.png`` and ``evaluation_real.png`` are written.
+        n: How many.
+        seed: The seed of the samples.
+
+    Returns:
+        The files.
+
+    Example:
+        >>> import tempfile
+        >>> from datamodules import Digits
+        >>> from zoo.models import GAN
+        >>> data = Digits()
+        >>> [path.name for path in draw_samples(GAN(data.spec), data, tempfile.mkdtemp(), 4)]
+        ['evaluation_samples.png', 'evaluation_real.png']
+    """
+    real = next(iter(whole_test_split(data))).x[:n]
+    drawn = {"samples": sample(model, min(n, len(real)), seed=seed), "real": real}
+    return [save_samples(x, model.spec, Path(folder) / f"evaluation_{name}.png") for name, x in drawn.items()]

@@ -312,13 +312,13 @@ def _name(rows: list[Row], by: Sequence[str]) -> None:
     for base, group in groups.items():
         keys = list(by) if by else sorted({key for row in group for key in row.config} - {"model", "data"})
         differing = [key for key in keys if by or len({shown(row.config.get(key)) for row in group}) > 1]
-        short = Counter(leaf_of(key) for key in differing)
+        short = Counter(key.rpartition(".")[2] for key in differing)
+        names = {key: end if short[end := key.rpartition(".")[2]] == 1 else key for key in differing}
         for row in group:
             parts = [
-                shown(row.config.get(key))
-                if key in ("model", "data")
-                else f"{leaf_of(key) if short[leaf_of(key)] == 1 else key}={shown(row.config.get(key))}"
+                shown(row.config.get(key)) if key in ("model", "data") else f"{names[key]}={shown(row.config.get(key))}"
                 for key in differing
+                if by or row.config.get(key) is not None
             ]
             row.name = " ".join([base, *parts] if base else parts)
     taken: Counter[str] = Counter()
@@ -326,11 +326,6 @@ def _name(rows: list[Row], by: Sequence[str]) -> None:
         taken[row.name] += 1
         if taken[row.name] > 1:
             row.name += f" #{taken[row.name]}"
-
-
-def leaf_of(key: str) -> str:
-    """The last part of an option's dotted name."""
-    return key.rpartition(".")[2]
 
 
 def _key(protocol: Mapping[str, Any]) -> str:

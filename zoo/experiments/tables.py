@@ -99,6 +99,7 @@ def cost(row: Row, name: str) -> str:
     """A fact of a row in words: a mean over seeds, or the different texts."""
     if name in ("machine", "commit", "command"):
         found = row.facts(name)
+        found = [text[:12] + text[40:] for text in found] if name == "commit" else found
         return (found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more") if found else ""
     if (value := row.fact(name)) is None:
         return ""

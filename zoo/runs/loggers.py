@@ -19,7 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from zoo.errors import ZooError
 from zoo.files import write_atomically
 
-__all__ = ["BatchSteps", "MetricsCSV", "wandb_logger", "wandb_mode"]
+__all__ = ["BatchSteps", "MetricsCSV", "log_evaluation", "wandb_logger", "wandb_mode"]
 
 _MODES: dict[str, Literal["offline", "online", "shared"]] = {"offline": "offline", "online": "online", "shared": "shared"}
 
@@ -215,3 +215,36 @@ def wandb_logger(
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         print(f"W&B ({mode}) could not start: {reason}. Going on with metrics.csv alone.", file=sys.stderr)
         return None
+
+
+def log_evaluation(folder: Path, asked: str, evaluation: Mapping[str, Any]) -> None:
+    """Put an evaluation into the summary of the W&B run that trained the checkpoint: its metrics, and how each was measured.
+
+    It never asks for a login and never fails: where W&B can't start, a line says so. Without a connection the evaluation is
+    one more part of the run, which ``wandb sync`` uploads with the others.
+
+    Arguments:
+        folder: The run folder; nothing is done where its training was not logged to W&B.
+        asked: The W&B mode that its configuration asks for.
+        evaluation: The content of ``evaluation.json``.
+    """
+    noted, mode = folder / "wandb" / "run_id.txt", wandb_mode(asked)
+    if mode == "off" or not noted.exists():
+        return
+    try:
+        import wandb
+
+        run = wandb.init(
+            project="zoo",
+            id=noted.read_text().strip(),
+            resume="allow",
+            dir=str(folder),
+            mode=_MODES[mode],
+            settings=wandb.Settings(silent=True, console="off", init_timeout=30),
+        )
+        told = ("schema", "data", "levels", "split", "weights", "checkpoint_sha256", "protocol", "samples_per_second")
+        run.summary.update({**evaluation["metrics"], "evaluation": {name: evaluation.get(name) for name in told}})
+        run.finish()
+    except Exception as error:  # an evaluation that is on the disk must not fail for its log
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        print(f"W&B ({mode}) could not start: {reason}. The evaluation is in its file alone.", file=sys.stderr)
