@@ -308,7 +308,8 @@ def gradients(folder: Path) -> dict[tuple[str, str], tuple[float, float, str]]:
 
 def sample(folder: Path) -> dict[str, dict]:
     """In double precision, gradients with unequal shares and metrics of validation; what is logged of constants."""
-    found = {"constants": {examples: logged_constants(examples, folder) for examples in (5, 7)}}
+    splits = (examples for examples in (3, 5, 7) if examples >= processes())
+    found = {"constants": {examples: logged_constants(examples, folder) for examples in splits}}
     if processes() > 2:
         return found
     torch.set_default_dtype(torch.float64)

@@ -20,8 +20,8 @@ def assert_same_metrics(one: dict[str, float], other: dict[str, float], relative
 def test_a_step_and_a_validation_are_those_of_one_process(tmp_path):
     """In double precision, of a batch of 12 in shares of 7 and 5; of a split of 23 in global batches of 6.
 
-    And an evaluation; batch normalization against torch's; noise; and what is logged of constants, and of the mean of 0 to 4
-    and 0 to 6, on 2 and 4 processes.
+    And an evaluation; batch normalization against torch's; noise; and what is logged of constants, and of the means of the
+    first 3, 5, and 7 numbers, on 2 and 4 processes.
     """
     found = run(TASKS, "sample", tmp_path, 1, 2, 4)
     for rank in found[2]:

@@ -1,10 +1,11 @@
 """Mutations of valid files for every reader: whatever is in a file, reading ends with a ZooError or with what was read.
 
-``python tests/security/fuzz.py --inputs 1000000`` reads that many, writes ``results/fuzz.csv``, and stops at the first that
-ends otherwise, takes over five seconds, or needs more than a gigabyte.
+``python tests/security/fuzz.py --inputs 1000000`` reads that many, writes ``results/reliability/fuzz.csv``, and stops at
+the first that ends otherwise, takes over five seconds, or needs more than a gigabyte.
 """
 
 import argparse
+import copy
 import csv
 import functools
 import gzip
@@ -45,6 +46,7 @@ from zoo.models import VAE
 from zoo.runs.loggers import MetricsCSV
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TABLE = REPOSITORY / "results" / "reliability" / "fuzz.csv"
 MEMORY, SECONDS = 2**30, 5
 _PLACES = random.Random(0)
 _CORRUPT = 3  # the exit status of a child that found something
@@ -210,9 +212,7 @@ _values = st.one_of(
 @st.composite
 def _checkpoints(draw: st.DrawFn) -> bytes:
     """Checkpoints in which one or two values, anywhere in the structure, are others."""
-    contents = _contents()
-    contents["state_dict"] = dict(contents["state_dict"])
-    contents["hyper_parameters"] = {**contents["hyper_parameters"], "spec": dict(contents["hyper_parameters"]["spec"])}
+    contents = copy.deepcopy(_contents())
     for _ in range(draw(st.integers(1, 2))):
         place: Any = contents
         while True:
@@ -440,13 +440,22 @@ def shares(inputs: int) -> Iterator[tuple[str, int]]:
         yield name, -(-inputs * target.weight // total)
 
 
+def table(rows: list[dict[str, str]]) -> str:
+    """Rows of the file as the page has them."""
+    lines = ["| reader | inputs | refused | longest, s | memory, MB |", "| --- | --- | --- | --- | --- |"]
+    for row in rows:
+        counts = f"{int(row['inputs']):,} | {int(row['refused']):,}"
+        lines.append(f"| {row['reader']} | {counts} | {row['slowest_seconds']} | {row['memory_mb']} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Read and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="one reader")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / "fuzz.csv")
+    parser.add_argument("--out", type=Path, default=TABLE)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []

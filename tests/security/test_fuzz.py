@@ -1,12 +1,17 @@
 """A sample of the mutations of ``fuzz.py`` in every test run, a million in the slow ones."""
 
+import csv
+
 import pytest
-from fuzz import SECONDS, FoundError, Target, _changed, fuzz, shares, targets
+from conftest import REPOSITORY
+from fuzz import MEMORY, SECONDS, TABLE, FoundError, Target, _changed, fuzz, shares, table, targets
 
 from zoo.errors import ZooError
 
+SAMPLE, MILLION = (dict(shares(inputs)) for inputs in (2_000, 1_000_000))
 
-@pytest.mark.parametrize(("reader", "inputs"), shares(2_000), ids=lambda value: value if isinstance(value, str) else "")
+
+@pytest.mark.parametrize(("reader", "inputs"), SAMPLE.items(), ids=SAMPLE)
 def test_a_sample_of_mutations(reader, inputs):
     outcome = fuzz(reader, inputs)
     assert outcome.inputs == inputs
@@ -15,9 +20,22 @@ def test_a_sample_of_mutations(reader, inputs):
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(("reader", "inputs"), shares(1_000_000), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("reader", "inputs"), MILLION.items(), ids=MILLION)
 def test_a_million_mutations(reader, inputs):
     assert fuzz(reader, inputs, start=2).inputs == inputs
+
+
+def test_the_table_has_a_million():
+    """Of every reader its share, within the bounds; the page shows it."""
+    with TABLE.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["reader"]: int(row["inputs"]) for row in rows} == MILLION
+    assert sum(MILLION.values()) >= 1_000_000
+    for row in rows:
+        assert 0 <= int(row["refused"]) <= int(row["inputs"])
+        assert float(row["slowest_seconds"]) < SECONDS
+        assert float(row["memory_mb"]) * 1e6 < MEMORY
+    assert table(rows) in (REPOSITORY / "docs" / "reliability.md").read_text()
 
 
 @pytest.mark.parametrize(
