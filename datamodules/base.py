@@ -8,13 +8,17 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities.parsing import collect_init_args
+from torch import Generator
 
 from datamodules.loader import Arrays, EvalLoader, Position, TrainLoader
+from zoo.data_check import check_classes, check_examples
 from zoo.errors import ZooError
 from zoo.resuming import Resumption
 from zoo.spec import Batch, DataSpec
 
 __all__ = ["DataModule"]
+
+_TRANSFORMED = 64  # examples of a split that pass its transform, to be looked at
 
 PLACE = ("epoch", "examples", "of")  # the epoch, the examples of it that are behind, the examples of an epoch
 
@@ -64,9 +68,16 @@ class DataModule(LightningDataModule, ABC):
         """The splits ``train``, ``val`` and ``test``."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Load the splits, once; a training starts at the stream's beginning, unless :meth:`load_state_dict` follows."""
+        """Load the splits, once; a training starts at the stream's beginning, unless :meth:`load_state_dict` follows.
+
+        Raises:
+            ZooError: if the examples, factors or labels of a split are not what :attr:`spec` says.
+        """
         if not self.splits:
-            self.splits = self.load()
+            splits = self.load()
+            for split, source in splits.items():
+                _check(source, self.spec, f"the {split} split")
+            self.splits = splits
         if stage == "fit":
             self._start = Position()
             if self.trainer is not None:
@@ -114,6 +125,10 @@ class DataModule(LightningDataModule, ABC):
         """Each test example once."""
         return EvalLoader(self._placed("test"), self.eval_batch_size, self.seed, *self._place())
 
+    def predict_dataloader(self) -> EvalLoader:
+        """That of the test split: what ``Trainer.predict`` goes through."""
+        return self.test_dataloader()
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """The batch itself where it was made on the device: Lightning would look through it for tensors to move."""
         if batch.x.device == device:
@@ -133,3 +148,13 @@ class DataModule(LightningDataModule, ABC):
             return self.splits[split].to(device)
         except torch.OutOfMemoryError:
             raise ZooError(f"the {split} split does not fit on {device}: add --data.on_device false.") from None
+
+
+def _check(source: Arrays, spec: DataSpec, where: str) -> None:
+    """Every example as it is stored, or where a transform makes it what it is, the first ones as they become."""
+    x = source.x
+    if source.transform is not None:
+        first = torch.arange(min(len(source), _TRANSFORMED), device=source.device)
+        x = source.take(first, lambda: Generator(source.device).manual_seed(0)).x
+    check_examples(x, spec, where)
+    check_classes(source.factors, source.label, len(source), spec, where)

@@ -53,7 +53,10 @@ class FactorFiles(FactorGrid):
 
     @abstractmethod
     def read(self, paths: list[Path]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Numbers (n,) and images (n, H, W) or (n, H, W, C), a few at a time, of the files in the order of ``published``."""
+        """Numbers (n,) and images (n, H, W) or (n, H, W, C), a few at a time, of the files in the order of ``published``.
+
+        Images are of an integer type, their values below ``levels``; of more than 8 bits only such that have the resolution.
+        """
 
     def found(self, file: Published) -> Path | None:
         """Where a published file is, compressed or not, or None."""
@@ -102,7 +105,7 @@ class FactorFiles(FactorGrid):
         stats = [(os.fsencode(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         key = hashlib.sha256(repr((2, self.resolution, self.kept, stats)).encode()).hexdigest()[:24]
         shape = (len(order), *self.spec.shape)
-        return memory_mapped(f"{self.title}-{key}.npy", shape, lambda images: self._fill(images, paths))
+        return memory_mapped(f"{self.title}-{key}.npy", shape, lambda images: self._fill(images, paths), self.spec.dtype)
 
     def _fill(self, images: np.ndarray, paths: list[Path]) -> None:
         missing = np.ones(len(images), bool)
@@ -119,6 +122,11 @@ class FactorFiles(FactorGrid):
 
     def _resized(self, picture: np.ndarray) -> np.ndarray:
         """One image (H, W) or (H, W, C) as (C, resolution, resolution)."""
+        if picture.dtype != np.uint8 and not 0 <= picture.min() <= picture.max() < self.levels:
+            span = f"{picture.dtype}, {picture.min()} to {picture.max()}"
+            raise ValueError(f"an image is {span}, and 0 to {self.levels - 1} are needed")
         if picture.shape[0] != self.resolution:
+            if picture.dtype != np.uint8:
+                raise ValueError(f"its {picture.dtype} images have {picture.shape[0]} pixels: only 8 bits are resized")
             picture = np.asarray(Image.fromarray(picture).resize((self.resolution, self.resolution), self.resampling))
         return picture.reshape(self.resolution, self.resolution, -1).transpose(2, 0, 1)

@@ -26,7 +26,7 @@ _SHARES = {"train": 0.8, "val": 0.9, "test": 1.0}  # where each split ends
 
 
 class ImageFolder(DataModule):
-    """The pictures of a folder and its sub-folders, 256 levels.
+    """The pictures of a folder and its sub-folders, 256 levels, or of gray ones as many as their 16 bits hold.
 
     Each picture is turned as its EXIF says, laid on white where it is transparent, cut to the central square and
     resized to size x size (bicubic, antialiased); of a moving picture the first frame counts. Hidden files and folders
@@ -42,10 +42,13 @@ class ImageFolder(DataModule):
         root: The folder.
         size: Height and width.
         channels: 3 for color, 1 for gray.
+        levels: 256: of 16 bits the upper 8 count. More, up to 65536: gray pictures of 16 bits as they are, whose values lie
+            below ``levels`` (4096 for 12 bits in 16), with ``channels`` 1.
         batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
     Raises:
-        ZooError: where there is no such folder, no picture in it, too few for three splits, or a damaged one.
+        ZooError: where there is no such folder, no picture in it, too few for three splits, a damaged one, or one whose
+            values are not those of ``levels``.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class ImageFolder(DataModule):
         root: str | None = None,
         size: int = 64,
         channels: Literal[1, 3] = 3,
+        levels: int = 256,
         batch_size: int = 64,
         eval_batch_size: int | None = None,
         seed: int | None = None,
@@ -61,16 +65,22 @@ class ImageFolder(DataModule):
         super().__init__(batch_size, eval_batch_size, seed, on_device)
         if root is None:
             raise ZooError("the folder data set needs your pictures: name their folder with --data.root FOLDER.")
-        self.root, self.size, self.channels = Path(root).expanduser(), size, channels
+        self.root, self.size, self.channels, self.levels = Path(root).expanduser(), size, channels, levels
         if not self.root.is_dir():
             raise ZooError(f"{root} is not a folder: name the one that holds your pictures with --data.root FOLDER.")
         if size < 1 or channels not in (1, 3):
             raise ZooError(f"size {size} and channels {channels}: a size of 1 or more and 1 or 3 channels are accepted.")
+        if not 256 <= levels <= 2**16 or (levels > 256 and channels != 1):
+            raise ZooError(
+                f"levels {levels} of {channels} channels: 256 are accepted, and up to {2**16} of gray pictures of 16 bits, "
+                "with --data.channels 1."
+            )
 
     @property
     def spec(self) -> DataSpec:
-        """Square pictures of 256 levels, called after the folder."""
-        return DataSpec(f"folder[{self.root.resolve().name}]", (self.channels, self.size, self.size), levels=256)
+        """Square pictures, called after the folder, and after the number of levels where it is not 256."""
+        name = self.root.resolve().name + (f",{self.levels} levels" if self.levels != 256 else "")
+        return DataSpec(f"folder[{name}]", (self.channels, self.size, self.size), self.levels)
 
     def prepare_data(self) -> None:
         """Decode the pictures, once for all processes and runs."""
@@ -123,13 +133,14 @@ class ImageFolder(DataModule):
             with reading(self.root / path):
                 stat = (self.root / path).stat()
             names.append((os.fsencode(path), stat.st_size, stat.st_mtime_ns))
-        key = hashlib.sha256(repr((2, self.size, self.channels, names)).encode()).hexdigest()[:24]
+        how = (self.size, self.channels, *([self.levels] if self.levels != 256 else []))
+        key = hashlib.sha256(repr((2, *how, names)).encode()).hexdigest()[:24]
         shape = (len(paths), self.channels, self.size, self.size)
-        return memory_mapped(f"folder-{key}.npy", shape, lambda images: self._decode(paths, images))
+        return memory_mapped(f"folder-{key}.npy", shape, lambda images: self._decode(paths, images), self.spec.dtype)
 
     def _decode(self, paths: list[Path], images: np.ndarray) -> None:
         def decode(number: int) -> None:
-            images[number] = _picture(self.root / paths[number], self.size, self.channels)
+            images[number] = _picture(self.root / paths[number], self.size, self.channels, self.levels)
 
         with ThreadPoolExecutor() as pool:  # Pillow works without Python's lock
             for _ in tqdm(pool.map(decode, range(len(paths))), "decoding pictures", len(paths), unit=" pictures"):
@@ -143,13 +154,15 @@ def _split(path: Path) -> str:
     return next(split for split, end in _SHARES.items() if place < end)
 
 
-def _picture(path: Path, size: int, channels: int) -> np.ndarray:
-    """One picture as (C, size, size) uint8."""
+def _picture(path: Path, size: int, channels: int, levels: int = 256) -> np.ndarray:
+    """One picture as levels (C, size, size)."""
     try:
         with open_picture(path) as opened:
             opened.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size, in less time
             require_few_pixels(opened)
             image = ImageOps.exif_transpose(opened)
+            if levels > 256:
+                return _deep(image, opened.format, size, levels)
             if image.mode.startswith("I;16"):
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if image.mode in ("I", "F"):
@@ -163,3 +176,14 @@ def _picture(path: Path, size: int, channels: int) -> np.ndarray:
         why = str(error) or type(error).__name__
         raise ZooError(f"{path} can't be read as a picture ({why}). Repair it, or take it out of the folder.") from None
     return pixels.reshape(size, size, channels).transpose(2, 0, 1)  # (H, W, C) -> (C, H, W)
+
+
+def _deep(image: Image.Image, kind: str | None, size: int, levels: int) -> np.ndarray:
+    """A gray picture of 16 bits as levels (1, size, size)."""
+    if not (image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM"))):
+        raise ValueError(f"it is no gray picture of 16 bits (Pillow's mode {image.mode}), as {levels} levels need it")
+    pixels = np.asarray(image).astype(np.float32)  # Pillow resizes floats, and float32 holds 16 bits
+    if pixels.max() >= levels:
+        raise ValueError(f"it has values up to {pixels.max():.0f}, and 0 to {levels - 1} are needed")
+    fitted = np.asarray(ImageOps.fit(Image.fromarray(pixels), (size, size), Image.Resampling.BICUBIC))
+    return fitted.round().clip(0, levels - 1)[None]

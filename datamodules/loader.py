@@ -19,7 +19,7 @@ class Arrays:
     """Examples held as tensors, gathered by index.
 
     Arguments:
-        x: (N, ...) uint8 levels or float vectors.
+        x: (N, ...) levels of an integer type, or float vectors.
         factors: (N, K) class indices, or None.
         label: (N,) classes, or None.
         transform: ``(x, generator) -> x`` on the gathered batch, on its device: binarization, unpacking, noise.

@@ -1,6 +1,7 @@
 """Decoded images kept in a memory-mapped file of the cache folder: made once, and larger than the memory if need be."""
 
 import io
+import math
 import os
 import shutil
 import warnings
@@ -23,8 +24,10 @@ __all__ = ["memory_mapped"]
 _BLOCK = 2**24  # bytes that share a checksum
 
 
-def memory_mapped(name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> Tensor:
-    """The uint8 tensor in the cache folder's file ``name``; where there is none, ``fill`` makes it.
+def memory_mapped(
+    name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray], None], dtype: torch.dtype = torch.uint8
+) -> Tensor:
+    """The tensor in the cache folder's file ``name``; where there is none, ``fill`` makes it.
 
     The file has its name only once it is whole, so processes that start together may each make it. It is an npy file with
     the checksums of its blocks behind the array (CRC-32): they are compared each time, at about 1.5 GB/s and core, so that
@@ -34,20 +37,21 @@ def memory_mapped(name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray]
         name: The file's name, which says all that the contents depend on.
         shape: The tensor's.
         fill: Called with an empty array of this shape, which it writes to.
+        dtype: The tensor's, an integer type.
 
     Raises:
         ZooError: where there is no room, the folder can't be written, or the file is damaged or of another shape.
     """
-    place = cache_folder() / name
+    place, kind = cache_folder() / name, np.dtype(str(dtype).removeprefix("torch."))
     if not place.exists():
-        _make(place, shape, fill)
-    header, size = _header(shape), int(np.prod(shape))
+        _make(place, shape, fill, kind)
+    header, size = _header(shape, kind), math.prod(shape) * kind.itemsize
     with reading(place), open_regular(place) as file, warnings.catch_warnings():
         if file.read(len(header)) != header:
-            raise ValueError(f"it does not hold uint8 {shape}")
+            raise ValueError(f"it does not hold {kind} {shape}")
         if os.fstat(file.fileno()).st_size != len(header) + size + 4 * _blocks(size):
             raise ValueError("its length is not that of its array and checksums")
-        images = np.memmap(file, np.uint8, "r", len(header), shape)
+        images = np.memmap(file, kind, "r", len(header), shape)
         file.seek(len(header) + size)
         if file.read() != _checksums(images):
             raise ValueError("a checksum differs")
@@ -56,8 +60,8 @@ def memory_mapped(name: str, shape: tuple[int, ...], fill: Callable[[np.ndarray]
         return torch.from_numpy(images)
 
 
-def _make(place: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None]) -> None:
-    header, size = _header(shape), int(np.prod(shape))
+def _make(place: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None], kind: np.dtype) -> None:
+    header, size = _header(shape, kind), math.prod(shape) * kind.itemsize
     with write_atomically(place, advice="It keeps decoded pictures: move it with ZOO_CACHE.") as file:
         if (free := shutil.disk_usage(place.parent).free) < 1.01 * size:
             needed = f"{size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB free"
@@ -67,17 +71,17 @@ def _make(place: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], None
         # Writing to a map on a full disk kills the process, so the room is taken first.
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, len(header) + size)
-        images = np.memmap(file, np.uint8, "r+", len(header), shape)
+        images = np.memmap(file, kind, "r+", len(header), shape)
         fill(images)
         images.flush()
         file.seek(len(header) + size)
         file.write(_checksums(images))
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """How an npy file of a uint8 array begins."""
+def _header(shape: tuple[int, ...], kind: np.dtype) -> bytes:
+    """How an npy file of such an array begins."""
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": shape})
     return file.getvalue()
 
 
@@ -87,7 +91,7 @@ def _blocks(size: int) -> int:
 
 def _checksums(images: np.ndarray) -> bytes:
     """The CRC-32 of each block of the array, four bytes each."""
-    flat = images.reshape(-1)
+    flat = images.reshape(-1).view(np.uint8)
     blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
     with ThreadPoolExecutor() as pool:
         return b"".join(value.to_bytes(4, "little") for value in pool.map(zlib.crc32, blocks))

@@ -28,6 +28,7 @@ LOW = {
     "zoo.pickles": (),
     "zoo.bolts": (),
     "zoo.spec": ("zoo.errors",),
+    "zoo.data_check": ("zoo.errors", "zoo.spec"),
     "zoo.registry": ("zoo.errors",),
     "zoo.options": ("zoo.errors", "zoo.registry"),
     "zoo.files": ("zoo.errors",),
@@ -50,12 +51,12 @@ ALLOWED = {
     "zoo.metrics.disentanglement": ("zoo.registry", *BASE),
     "zoo.metrics.two_sample": BASE,
     "zoo.models": ("zoo.distributions", "zoo.metrics", "zoo.transforms", "zoo.nets", "zoo.lightning",
-                   "zoo.options", "zoo.registry", "zoo.resuming", "zoo.schedules", *BASE),
-    "zoo.evaluation": ("zoo.models", "zoo.metrics", "zoo.nets", *SMALL),
+                   "zoo.options", "zoo.registry", "zoo.resuming", "zoo.schedules", "zoo.data_check", *BASE),
+    "zoo.evaluation": ("zoo.data_check", "zoo.models", "zoo.metrics", "zoo.nets", *SMALL),
     "zoo.runs": ("callbacks", "zoo.models", *SMALL),
     "zoo.experiments": ("zoo.runs", "zoo.registry", "zoo.files", "zoo.errors"),
     "zoo.cli": ("zoo.experiments", "zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),
-    "datamodules": ("zoo.spec", "zoo.errors", "zoo.files", "zoo.lightning", "zoo.pickles", "zoo.resuming"),
+    "datamodules": ("zoo.spec", "zoo.data_check", "zoo.errors", "zoo.files", "zoo.lightning", "zoo.pickles", "zoo.resuming"),
     "callbacks": ("zoo.evaluation", "zoo.metrics", "zoo.models.base", "zoo.plots", "zoo.lightning", *BASE),
 }  # fmt: skip
 

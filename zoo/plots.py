@@ -75,7 +75,8 @@ def heat_map(matrix: Tensor, rows: Sequence[str], columns: Sequence[str], title:
 
 
 def _grid(x: Tensor, spec: DataSpec, columns: int | None, gap: int = 1) -> Image.Image:
-    values = spec.to_signed(x).float().add(1).mul(127.5).round().clamp(0, 255)
+    unit = (x.float() + 1) / 2 if spec.levels is None else x.float() / (spec.levels - 1)  # means lie between levels
+    values = unit.mul(255).round().clamp(0, 255)
     images = values.byte().cpu().permute(0, 2, 3, 1).numpy()  # (N, H, W, C)
     n, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(n))

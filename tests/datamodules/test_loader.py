@@ -147,7 +147,7 @@ def test_what_cannot_be_batched_is_said(options):
 
 
 class Counting(DataModule):
-    spec = DataSpec("counting", (1,))
+    spec = DataSpec("counting", (2,))
 
     def load(self):
         return {split: source(20, noisy) for split in ("train", "val", "test")}

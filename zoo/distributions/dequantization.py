@@ -11,6 +11,7 @@ from torch.nn.functional import logsigmoid
 from zoo.distributed import rand, randn
 from zoo.errors import ZooError
 from zoo.precision import widen_half
+from zoo.spec import level_dtype, require_levels
 from zoo.transforms.base import Transform
 
 __all__ = [
@@ -64,9 +65,16 @@ class LogitTransform(Transform):
         return (v.sigmoid() - self.margin) / self.slope, log_det
 
 
-def bin_centers(x: Tensor) -> Tensor:
-    """The points x + 1/2 of levels x; continuous data unchanged."""
-    return x if x.is_floating_point() else x.to(torch.get_default_dtype()) + 0.5
+def bin_centers(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The points x + 1/2 of levels x; continuous data unchanged but for their type, if ``dtype`` is given.
+
+    Arguments:
+        x: Levels, of an integer type, or continuous data.
+        dtype: The type of the points; of levels torch's default if not given.
+    """
+    if x.is_floating_point():
+        return x if dtype is None else x.to(dtype)
+    return x.to(dtype or torch.get_default_dtype()) + 0.5
 
 
 def _noised(levels: Tensor, u: Tensor) -> Tensor:
@@ -82,6 +90,7 @@ class Dequantizer(nn.Module, ABC):
 
     Attributes:
         bound: Whether log p(y) - log q(u|x) is such a bound.
+        zero: A buffer whose type is that of y, single precision or, of a model in double precision, double.
 
     References:
         | Flow++: Improving Flow-Based Generative Models with Variational Dequantization and Architecture Design
@@ -90,6 +99,11 @@ class Dequantizer(nn.Module, ABC):
     """
 
     bound = True
+    zero: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(()), persistent=False)
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,7 +122,7 @@ class UniformDequantizer(Dequantizer):
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        levels = x.to(torch.get_default_dtype())
+        levels = x.to(self.zero.dtype)
         return _noised(levels, rand(*levels.shape, device=x.device, dtype=levels.dtype)), levels.new_zeros(len(levels))
 
 
@@ -122,7 +136,7 @@ class NoDequantizer(Dequantizer):
     bound = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y = bin_centers(x)
+        y = bin_centers(x, self.zero.dtype)
         return y, y.new_zeros(len(y))
 
 
@@ -142,7 +156,7 @@ class VariationalDequantizer(Dequantizer):
         return levels / self.levels - 0.5
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        levels = x.to(torch.get_default_dtype())
+        levels = x.to(self.zero.dtype)
         epsilon = randn(*levels.shape, device=x.device, dtype=levels.dtype)
         v, log_det = self.flow(epsilon, self._context(levels))
         v = widen_half(v)
@@ -159,7 +173,7 @@ class VariationalDequantizer(Dequantizer):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        levels = x.to(torch.get_default_dtype())
+        levels = x.to(self.zero.dtype)
         _initialize(self.flow, torch.randn_like(levels), self._context(levels))
 
 
@@ -183,7 +197,9 @@ class DequantizedFlow(nn.Module):
         self.logits = None if levels is None else LogitTransform(levels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(log p(x + u), log q(u|x)) at one draw of u for each example, in nats, (B,) both."""
+        """(log p(x + u), log q(u|x)) at one draw of u for each example, in nats, (B,) both. Levels are integers."""
+        if self.levels is not None:
+            require_levels(x, self.levels)
         y, log_q = self.dequantizer(x)
         return self.log_density(y), log_q
 
@@ -205,9 +221,15 @@ class DequantizedFlow(nn.Module):
         v, _ = self.flow.inverse(z)
         return v if self.logits is None else self.logits.inverse(v)[0]
 
+    def centers(self, x: Tensor) -> Tensor:
+        """The points x + 1/2 of levels x, in the type that the dequantizer gives; continuous data are points."""
+        if self.levels is not None:
+            require_levels(x, self.levels)
+        return bin_centers(x, self.dequantizer.zero.dtype)
+
     def quantize(self, y: Tensor) -> Tensor:
-        """Points to the levels of their cells, uint8, the outermost for those outside [0, levels]; else unchanged."""
-        return y if self.levels is None else y.floor().clamp(0, self.levels - 1).to(torch.uint8)
+        """Points to the levels of their cells, the outermost for those outside [0, levels]; else unchanged."""
+        return y if self.levels is None else y.floor().clamp(0, self.levels - 1).to(level_dtype(self.levels))
 
     @torch.no_grad()
     def inversion_error(self, x: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class Likelihood(Component):
         """Values in [0, 1] as the nearest levels; continuous data unchanged."""
         if self.spec.levels is None:
             return unit
-        return (unit * (self.spec.levels - 1)).round().clamp(0, self.spec.levels - 1).to(torch.uint8)
+        return (unit * (self.spec.levels - 1)).round().clamp(0, self.spec.levels - 1).to(self.spec.dtype)
 
 
 class Bernoulli(Likelihood):
@@ -98,19 +98,19 @@ class Bernoulli(Likelihood):
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
         """x logit - softplus(logit)."""
-        return self.spec.to_unit(x) * raw[0] - softplus(raw[0])
+        return self.spec.to_unit(x, raw.dtype) * raw[0] - softplus(raw[0])
 
     def mean(self, raw: Tensor) -> Tensor:
         """The nearest level to the probability."""
-        return self._levels(raw[:, 0].float().sigmoid())
+        return self._levels(widen_half(raw[:, 0]).sigmoid())
 
     def mean_for_plots(self, raw: Tensor) -> Tensor:
         """The probability, on the scale of the levels."""
-        return raw[:, 0].float().sigmoid() * ((self.spec.levels or 2) - 1)
+        return widen_half(raw[:, 0]).sigmoid() * ((self.spec.levels or 2) - 1)
 
     def sample(self, raw: Tensor) -> Tensor:
         """0 or 1; for gray levels the mean, since the Bernoulli of a gray level is no distribution of it."""
-        return raw[:, 0].float().sigmoid().bernoulli().to(torch.uint8) if self.exact else self.mean(raw)
+        return widen_half(raw[:, 0]).sigmoid().bernoulli().to(self.spec.dtype) if self.exact else self.mean(raw)
 
 
 class Gaussian(Likelihood):
@@ -133,7 +133,7 @@ class Gaussian(Likelihood):
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
         """-(x - mean)^2 / (2 sigma^2) - log sigma - log(2 pi)/2."""
         log_scale = self.log_scale.clamp(-_WIDEST, _WIDEST)
-        z = (self.spec.to_signed(x) - raw[0]) * torch.exp(-log_scale)
+        z = (self.spec.to_signed(x, raw.dtype) - raw[0]) * torch.exp(-log_scale)
         return -z.square() / 2 - log_scale - math.log(2 * math.pi) / 2
 
     def mean(self, raw: Tensor) -> Tensor:
@@ -148,8 +148,9 @@ class Gaussian(Likelihood):
 class DiscretizedLogistic(Likelihood):
     """P(x|z) of levels: the mass of a logistic distribution in each level's interval, the outermost ones open.
 
-    On the scale [-1, 1] levels lie 2 / (levels - 1) apart. Log-scales count as no less than -7 and no more than 7, where the
-    levels are as likely as one another to three digits.
+    On the scale [-1, 1] levels lie 2 / (levels - 1) apart. Log-scales count as no less than -7, as published for 256 levels,
+    or for more of them as much less as they lie closer; and as no more than 7, where the levels are as likely as one another
+    to three digits.
 
     References:
         | Improved Variational Inference with Inverse Autoregressive Flow (Kingma et al., 2016), appendix
@@ -166,6 +167,7 @@ class DiscretizedLogistic(Likelihood):
         if spec.levels is None:
             raise ZooError(f"a discretized_logistic likelihood takes levels, and {spec.name} is continuous: use gaussian")
         self.levels = spec.levels
+        self.least_log_scale = -7 - max(0.0, math.log((spec.levels - 1) / 255))
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
         """log(sigmoid(upper) - sigmoid(lower)), from log-sigmoids, so that it does not underflow far from the mean."""
@@ -173,10 +175,11 @@ class DiscretizedLogistic(Likelihood):
 
     def _log_mass(self, x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
         """The same of logistics whose means and log-scales may have more leading dimensions than x."""
-        log_scale = bounded_log_scale(log_scale)
-        signed, half = self.spec.to_signed(x), 1 / (self.levels - 1)
-        inverse = torch.exp(-log_scale)
-        upper, lower = (signed + half - mean) * inverse, (signed - half - mean) * inverse
+        log_scale = bounded_log_scale(log_scale, self.least_log_scale)
+        half, inverse = 1 / (self.levels - 1), torch.exp(-log_scale)
+        # Half a level is not added to signed, which float32 would round by some percent of it where there are 65,536.
+        center = (self.spec.to_signed(x, mean.dtype) - mean) * inverse
+        upper, lower = center + half * inverse, center - half * inverse
         # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u))
         inside = logsigmoid(upper) + logsigmoid(-lower) + torch.log(-torch.expm1(-2 * half * inverse))
         open_above = torch.where(x == self.levels - 1, logsigmoid(-lower), inside)
@@ -188,8 +191,8 @@ class DiscretizedLogistic(Likelihood):
 
     def sample(self, raw: Tensor) -> Tensor:
         """A logistic draw, rounded to the nearest level."""
-        u = torch.rand_like(raw[:, 0].float()).clamp(1e-6, 1 - 1e-6)
-        return self.spec.from_signed(raw[:, 0] + bounded_log_scale(raw[:, 1]).exp() * u.logit())
+        u = torch.rand_like(widen_half(raw[:, 0])).clamp(1e-6, 1 - 1e-6)
+        return self.spec.from_signed(raw[:, 0] + bounded_log_scale(raw[:, 1], self.least_log_scale).exp() * u.logit())
 
 
 class DiscretizedLogisticMixture(DiscretizedLogistic):
@@ -244,13 +247,13 @@ class Categorical(Likelihood):
 
     def mean(self, raw: Tensor) -> Tensor:
         """The expected level, rounded."""
-        levels = torch.arange(self.outputs, device=raw.device, dtype=torch.float32)
-        probability = raw.float().softmax(1)  # (B, levels, *shape)
+        probability = widen_half(raw).softmax(1)  # (B, levels, *shape)
+        levels = torch.arange(self.outputs, device=raw.device, dtype=probability.dtype)
         return self._levels(torch.tensordot(probability, levels, ([1], [0])) / (self.outputs - 1))
 
     def sample(self, raw: Tensor) -> Tensor:
         """A level for each dimension."""
-        return torch.distributions.Categorical(logits=widen_half(raw).movedim(1, -1)).sample().to(torch.uint8)
+        return torch.distributions.Categorical(logits=widen_half(raw).movedim(1, -1)).sample().to(self.spec.dtype)
 
 
 def default_likelihood(spec: DataSpec) -> str:

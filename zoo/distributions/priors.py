@@ -163,7 +163,7 @@ class VampPrior(Prior):
 
     def forward(self) -> Distribution:
         """The mixture."""
-        return _mixture(torch.zeros(self.components, device=self.zero.device), self._components())
+        return _mixture(self.zero.new_zeros(self.components), self._components())
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """Latents (n, d): a component each, its noise scaled by ``temperature``."""

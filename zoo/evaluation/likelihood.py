@@ -12,6 +12,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from tqdm import tqdm
 
+from zoo.data_check import CHECKED_BATCHES, check_batch
 from zoo.distributed import gather, processes, rank
 from zoo.errors import ZooError
 from zoo.evaluation.inference import inference, whole_test_split
@@ -49,7 +50,7 @@ def evaluate_likelihood(
         examples; and ``test/nll_examples``, ``test/nll_samples`` and ``test/nll_seconds``.
 
     Raises:
-        ZooError: if the model has no likelihood.
+        ZooError: if the model has no likelihood, or the examples are not what its spec says.
 
     References:
         | Importance Weighted Autoencoders (Burda et al., 2016)
@@ -134,6 +135,8 @@ def _of_examples(
     bar = tqdm(whole_test_split(data), f"log p(x), {samples} samples", unit=" batches", disable=hidden)
     with inference(model, seed):
         for number, batch in enumerate(bar):
+            if number < CHECKED_BATCHES:
+                check_batch(batch, model.spec, "a test batch")
             x = batch.x[: None if examples is None else examples - seen]
             if len(x) == 0:
                 break

@@ -1,6 +1,7 @@
 """What every model of the zoo is: a LightningModule with an objective and samples; the steps are written once, here."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -13,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from zoo.data_check import CHECKED_BATCHES, check_batch
 from zoo.distributed import all_sum, common_noise, processes, separate_noise, weighted
 from zoo.distributions.component import Component, Family
 from zoo.distributions.posteriors import SampledPosterior
@@ -24,7 +26,16 @@ from zoo.options import plain
 from zoo.resuming import Resumption
 from zoo.spec import Batch, DataSpec
 
-__all__ = ["Autoencodes", "Decodes", "GenerativeModule", "HasLikelihood", "HasPosterior", "SamplesMeans", "with_likelihood"]
+__all__ = [
+    "Autoencodes",
+    "Decodes",
+    "GenerativeModule",
+    "HasLikelihood",
+    "HasPosterior",
+    "SamplesMeans",
+    "examples_of",
+    "with_likelihood",
+]
 
 
 # Decorates ``log_likelihood`` of a model that has a likelihood of some data only.
@@ -84,6 +95,18 @@ class HasPosterior(Protocol):
         ...
 
 
+def examples_of(batch: Any) -> Tensor:
+    """x of a :class:`~zoo.spec.Batch`, of a tuple or list that begins with it, or the batch itself, if it is a tensor.
+
+    Raises:
+        ZooError: for anything else.
+    """
+    first = batch[0] if isinstance(batch, tuple | list) and batch else getattr(batch, "x", batch)
+    if not isinstance(first, Tensor):
+        raise ZooError(f"a batch of type {type(batch).__name__}: a zoo.spec.Batch, a tensor or a tuple of them is needed")
+    return first
+
+
 class _Compiled:
     """A method of a model, compiled where the model is in training mode."""
 
@@ -129,6 +152,7 @@ class GenerativeModule(LightningModule, ABC):
         self._clipping: tuple[float, str | None] | None = None  # of the Trainer: value and algorithm
         self._latest_sizes: dict[str, int] = {}  # the examples that each is a mean over; those of a checkpoint are of all
         self._epoch_means: dict[str, EpochMean] = {}  # no submodules: they move to no other device or precision
+        self._checked: Counter[tuple[str, int]] = Counter()  # batches that were looked at, by stage and loader
         self.training_batches = 0
 
     def build_component(self, kind: str, component: Any, given: tuple, options: Mapping[str, Any] | None) -> Any:
@@ -154,6 +178,66 @@ class GenerativeModule(LightningModule, ABC):
     def sample(self, n: int) -> Tensor:
         """``n`` examples in data space: like ``Batch.x`` in shape, type and range."""
 
+    def forward(self, x: Tensor) -> Tensor:
+        """``model(x)``: what the model makes of a tensor, by what it has.
+
+        - Latents of examples x (B, *shape), :meth:`encode`, where it has both ways: VAEs, flows.
+        - Examples of latents x (B, latent_dim), :meth:`decode`, where it has a decoder alone: GANs.
+        - log p(x) in nats of examples x, (B,), where it has no latents but a likelihood.
+
+        Training does not go this way: it asks for :meth:`objective`.
+
+        Raises:
+            ZooError: where it has none of these.
+        """
+        if isinstance(self, Autoencodes):
+            return self.encode(x)
+        if isinstance(self, Decodes):
+            return self.decode(x)
+        if isinstance(self, HasLikelihood):
+            return self.log_likelihood(x)
+        raise ZooError(f"{type(self).__name__} has no encode, decode or log_likelihood to be called for: use sample(n)")
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """What ``Trainer.predict`` gathers of a batch: its latents (B, latent_dim), else as many samples (B, *shape).
+
+        Latents are those of :meth:`encode`, where the model has both ways (VAEs, flows): of a VAE the posterior's means. A
+        model without an encoder, as a GAN, draws an example of its own for each of the batch, whatever that looks like.
+
+        Arguments:
+            batch: A :class:`~zoo.spec.Batch`; or x alone, or the first of a tuple, as loaders of other data sets give it.
+            batch_idx: Its number.
+            dataloader_idx: The number of its loader.
+        """
+        x = examples_of(batch)
+        if isinstance(self, Autoencodes):
+            return self.encode(x)
+        with common_noise(len(x)):
+            return self.sample(len(x))
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """The type of the weights, in which the model computes; torch's default where it has none.
+
+        What Lightning keeps as ``dtype`` does not follow ``bfloat16()``, or a module that the model is a part of.
+        """
+        floats = (weight.dtype for weight in self.parameters() if weight.is_floating_point())
+        return next(floats, torch.get_default_dtype())
+
+    def check_batch(self, batch: Any, stage: Literal["train", "val", "test", "predict"], loader: int = 0) -> None:
+        """Raise ZooError where one of the first batches of a loader is not what the spec says; later ones are not looked at.
+
+        A Trainer's batches pass here, as the model gets them, whatever data module, loader or transform they come from.
+
+        Arguments:
+            batch: The batch.
+            stage: What it is for.
+            loader: The number of its loader.
+        """
+        if self._checked[stage, loader] < CHECKED_BATCHES:
+            self._checked[stage, loader] += 1
+            check_batch(batch, self.spec, f"a {stage} batch")
+
     def count_batch(self) -> int | None:
         """The number t of this training batch, from 0 on, for schedules; None held out, where they are at their end.
 
@@ -170,8 +254,21 @@ class GenerativeModule(LightningModule, ABC):
         return t
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Count the batch."""
+        """Count the batch; look at it if it is one of the first."""
+        self.check_batch(batch, "train")
         self.training_batches += 1
+
+    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Look at it if it is one of the first."""
+        self.check_batch(batch, "val", dataloader_idx)
+
+    def on_test_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """The same."""
+        self.check_batch(batch, "test", dataloader_idx)
+
+    def on_predict_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """The same."""
+        self.check_batch(Batch(examples_of(batch)), "predict", dataloader_idx)
 
     def compile(self, **options: Any) -> None:
         """Compile what a training batch computes, by ``torch.compile`` with these options; all else stays as it is.
@@ -197,7 +294,8 @@ class GenerativeModule(LightningModule, ABC):
         return {name: value for name, value in super().__getstate__().items() if not isinstance(value, _Compiled)}
 
     def setup(self, stage: str) -> None:
-        """Let batches be normalized by the examples of all processes; a subclass that overrides this calls it."""
+        """Let batches be normalized by the examples of all processes, and the first ones be looked at; override: call it."""
+        self._checked.clear()
         if processes() > 1:
             synchronize_batch_norm(self)
 
@@ -243,6 +341,14 @@ class GenerativeModule(LightningModule, ABC):
             self.log(name, mean, prog_bar=self._on_bar(name), on_epoch=True, metric_attribute=name)
 
     def on_fit_start(self) -> None:
+        """Let no two processes draw the same numbers."""
+        separate_noise()
+
+    def on_train_start(self) -> None:
+        """Look at the first batches anew: those before were of a sanity check."""
+        self._checked.clear()
+
+    def on_predict_start(self) -> None:
         """Let no two processes draw the same numbers."""
         separate_noise()
 
@@ -359,8 +465,11 @@ class GenerativeModule(LightningModule, ABC):
         checkpoint["zoo_training_batches"] = self.training_batches - begun
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take up the count of batches."""
+        """Take up the count of batches, and double precision, unless a Trainer has another."""
         self.training_batches = checkpoint.get("zoo_training_batches", 0)
+        trainer = attached_trainer(self)
+        if (trainer is None or trainer.precision == "64-true") and _in_double(checkpoint.get("state_dict", {})):
+            self.double()
 
     def require_images(self, network: str) -> None:
         """Raise ZooError where ``network`` is made for images and the data are vectors."""
@@ -369,3 +478,8 @@ class GenerativeModule(LightningModule, ABC):
                 f"network {network} takes images (C, H, W); {self.spec.name} has shape {self.spec.shape}. "
                 "Use --model.network mlp."
             )
+
+
+def _in_double(state: Mapping[str, Tensor]) -> bool:
+    floats = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
+    return bool(floats) and all(dtype == torch.float64 for dtype in floats)

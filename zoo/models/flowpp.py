@@ -17,7 +17,6 @@ from zoo.distributions.dequantization import (
     NoDequantizer,
     UniformDequantizer,
     VariationalDequantizer,
-    bin_centers,
 )
 from zoo.errors import ZooError
 from zoo.lightning import datamodule_of
@@ -149,8 +148,9 @@ class FlowPlusPlus(GenerativeModule):
             return
         self.to(self.trainer.strategy.root_device)  # Lightning does it later, but GPUs exchange only what they hold
         with torch.random.fork_rng(self._devices):
-            x = next(iter(data.train_dataloader())).x
-        self.initialize(x)
+            batch = next(iter(data.train_dataloader()))
+        self.check_batch(batch, "train")
+        self.initialize(batch.x)
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
@@ -234,7 +234,7 @@ class FlowPlusPlus(GenerativeModule):
 
     def encode(self, x: Tensor) -> Tensor:
         """The latents (B, latent_dim) of the bin_centers of x's cells."""
-        return self.density.encode(bin_centers(x))[0].flatten(1)
+        return self.density.encode(self.density.centers(x))[0].flatten(1)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
@@ -244,4 +244,5 @@ class FlowPlusPlus(GenerativeModule):
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """n draws of P(x), the noise z ~ N(0, I) scaled by ``temperature``."""
-        return self.decode(temperature * torch.randn(n, self.latent_dim, device=self.device))
+        noise = torch.randn(n, self.latent_dim, device=self.device, dtype=self.weight_dtype)
+        return self.decode(temperature * noise)

@@ -78,7 +78,7 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Te
         | Improved Training of Wasserstein GANs (Gulrajani et al., 2017)
         | https://arxiv.org/abs/1704.00028
     """
-    mix = rand(len(real), *[1] * (real.dim() - 1), device=real.device)
+    mix = rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
     squared = _slopes(discriminator, mix * real + (1 - mix) * fake)
     return ((squared + 1e-12).sqrt() - 1).square().mean()
 
@@ -195,7 +195,7 @@ class GAN(GenerativeModule):
 
     def noise(self, n: int) -> Tensor:
         """z ~ N(0, I), (n, latent_dim)."""
-        return randn(n, self.latent_dim, device=self.device)
+        return randn(n, self.latent_dim, device=self.device, dtype=self.weight_dtype)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """What D minimizes, from its logits (B,) on real and generated examples; override for a loss of your own."""
@@ -207,7 +207,7 @@ class GAN(GenerativeModule):
 
     def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
         """The weighted penalties on D's slope, from real and generated examples."""
-        penalty = torch.zeros((), device=real.device)
+        penalty = real.new_zeros(())
         if self.gradient_penalty:
             penalty = penalty + self.gradient_penalty * gradient_penalty(self.discriminator, real, fake)
         if self.r1:
@@ -227,7 +227,7 @@ class GAN(GenerativeModule):
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """D's loss, without penalties, and beside it G's loss and the state of the game."""
-        real = self.discriminate(self.spec.to_signed(batch.x))
+        real = self.discriminate(self.spec.to_signed(batch.x, self.weight_dtype))
         fake = self.discriminate(self.generate(self.noise(len(batch.x))))
         loss = self.discriminator_loss(real, fake)
         losses = {"discriminator_loss": loss, "generator_loss": self.generator_loss(fake)}
@@ -236,7 +236,7 @@ class GAN(GenerativeModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of D, and after every ``critic_steps`` of them one of G, on the same generated examples."""
         discriminator_adam, generator_adam = self.counted_and_uncounted()
-        x = self.spec.to_signed(batch.x)
+        x = self.spec.to_signed(batch.x, self.weight_dtype)
         with_generator = self.training_batches % self.critic_steps == 0
         with torch.set_grad_enabled(with_generator):
             fake = self.generate(self.noise(len(x)))

@@ -151,7 +151,7 @@ class VAE(GenerativeModule):
 
     def q(self, x: Tensor) -> SampledPosterior:
         """q(z|x) of examples in data space."""
-        return self.posterior(self.encoder(self.spec.to_signed(x)))
+        return self.posterior(self.encoder(self.spec.to_signed(x, self.weight_dtype)))
 
     def _pseudo_posterior(self, pseudo: Tensor) -> Distribution:
         """q(z|u) of pseudo-examples (M, *shape), on the scale that the encoder sees."""

@@ -217,7 +217,7 @@ def _require_spec(found: Any) -> None:
         raise _ForeignError(": its hyper_parameters hold no spec of the data")
     numbers = [found.get("levels"), *found.get("shape", [None]), *found.get("factor_sizes", [])]
     whole = [isinstance(number, int) and not isinstance(number, bool) and 0 < number < _LARGEST for number in numbers[1:]]
-    levels = numbers[0] is None or (isinstance(numbers[0], int) and numbers[0] < 2**16)
+    levels = numbers[0] is None or (isinstance(numbers[0], int) and numbers[0] <= 2**16)
     strings = all(isinstance(name, str) for name in found.get("factor_names", []))
     if not all(whole) or not levels or not strings or math.prod(found["shape"]) > _LARGEST:
         raise _ForeignError(": its spec of the data is malformed")

@@ -9,14 +9,18 @@ from torch.nn.functional import logsigmoid, softplus
 __all__ = ["bounded_log_scale", "mixture_logit", "mixture_logit_inverse"]
 
 
-def bounded_log_scale(raw: Tensor) -> Tensor:
+def bounded_log_scale(raw: Tensor, least: float = -7) -> Tensor:
     """The log-scale of a logistic from what a network gives: -7 to 7, so that neither the scale nor its inverse overflows.
+
+    Arguments:
+        raw: What the network gives.
+        least: Another lower bound, of levels that lie closer than 256 in [-1, 1].
 
     Example:
         >>> bounded_log_scale(torch.tensor([-200.0, 0.5, 200.0]))
         tensor([-7.0000,  0.5000,  7.0000])
     """
-    return raw.clamp(-7, 7)
+    return raw.clamp(least, 7)
 
 
 def mixture_logit(x: Tensor, logits: Tensor, means: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
