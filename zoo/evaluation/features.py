@@ -125,7 +125,7 @@ class ModuleFeatures(Features):
         if weights is not None:
             _load_weights(self.module, Path(weights))
         try:
-            self.dim = self(torch.zeros(2, *spec.shape)).shape[1]
+            self.dim = self(torch.zeros(2, *spec.shape, dtype=spec.dtype)).shape[1]
         except (RuntimeError, IndexError, AttributeError) as error:
             why = " ".join(str(error).split())[:200]
             raise ZooError(f"{self.name} features can't be computed of {spec.name}'s {spec.shape}: {why}") from error
