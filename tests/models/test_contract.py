@@ -1,13 +1,16 @@
 """What every registered model promises; a new method is tested by being registered."""
 
+from copy import deepcopy
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from launch import run
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import LambdaCallback
+from torch.utils.data import DataLoader, TensorDataset
 
 import zoo
 from datamodules.base import DataModule
@@ -49,7 +52,7 @@ class Made(DataModule):
         if self.spec.levels is None:
             x = torch.randn(48, *self.spec.shape, generator=random)
         else:
-            x = torch.randint(self.spec.levels, (48, *self.spec.shape), generator=random, dtype=torch.uint8)
+            x = torch.randint(self.spec.levels, (48, *self.spec.shape), generator=random).to(self.spec.dtype)
         return {name: Arrays(x) for name in ("train", "val", "test")}
 
 
@@ -208,6 +211,120 @@ def test_bf16(name, spec, tmp_path):
     assert all(value.isfinite() for value in fit.callback_metrics.values())
 
 
+@pytest.mark.parametrize("levels", [1000, 2**16])
+def test_many_levels(name, levels, tmp_path):
+    """Of 10 or 16 bits: training, scores, samples and their files hold them all; nothing wraps around."""
+    spec = DataSpec("deep", (1, 8, 8), levels)
+    model, data = build(name, spec), Made(spec)
+    fit = trainer(tmp_path, log_every_n_steps=1)
+    fit.fit(model, data)
+    found = fit.callback_metrics | fit.validate(model, data, verbose=False)[0]
+    assert all(torch.as_tensor(value).isfinite() for value in found.values())
+    x = zoo.evaluation.sample(model, 20)
+    assert x.dtype == spec.dtype
+    assert x.min() >= 0
+    assert 255 < x.max() < levels
+    fit.save_checkpoint(tmp_path / "deep.ckpt")
+    assert zoo.load(tmp_path / "deep.ckpt").spec == spec
+    with np.load(zoo.evaluation.save_samples(x, spec, tmp_path / "x.npz")) as kept:
+        assert np.array_equal(kept["x"], x.numpy())
+    flat = torch.full((1, 1, 8, 8), levels - 1, dtype=spec.dtype)
+    assert zoo.plots.picture(flat, spec).getextrema()[1] == 255
+
+
+def test_double_precision(name, spec, tmp_path):
+    """By the Trainer and by hand all is computed in float64, and a checkpoint of it is a model in float64 again."""
+    model, data = build(name, spec), Made(spec)
+    fit = trainer(tmp_path, precision="64-true", log_every_n_steps=1)
+    fit.fit(model, data)
+    found = dict(fit.callback_metrics)
+    found |= fit.validate(model, data, verbose=False)[0] | fit.test(model, data, verbose=False)[0]
+    assert all(torch.as_tensor(value).isfinite() for value in found.values())
+    assert {tensor.dtype for tensor in model.state_dict().values() if tensor.is_floating_point()} == {torch.float64}
+    assert {out.dtype for out in fit.predict(model, data)} <= {torch.float64, spec.dtype}
+
+    fit.save_checkpoint(tmp_path / "double.ckpt")
+    loaded = zoo.load(tmp_path / "double.ckpt")
+    assert loaded.weight_dtype == torch.float64
+    samples = []
+    for each in (model.eval(), loaded.eval()):
+        torch.manual_seed(1)
+        samples.append(each.sample(4))
+    assert torch.equal(*samples)
+    assert samples[0].dtype == (torch.float64 if spec.levels is None else spec.dtype)
+
+    x = data.splits["val"].x[:6]  # of continuous data in float32
+    label = data.splits["val"].label
+    loss, terms = loaded.train().objective(Batch(x, label=None if label is None else label[:6]))
+    assert {value.dtype for value in (loss, *terms.values())} == {torch.float64}
+    loss.backward()
+    loaded.eval()
+    if isinstance(loaded, HasLikelihood):
+        assert loaded.log_likelihood(x, samples=2).dtype == torch.float64
+
+
+def test_double_precision_computes_the_same(name, spec):
+    """A model and its copy in float64 agree to the precision of the former: nothing is rounded, nothing is left out."""
+    model, data = build(name, spec).eval(), Made(spec)
+    data.setup()
+    x, double = data.splits["val"].x[:6], deepcopy(model).double()
+    if isinstance(model, Autoencodes):
+        torch.testing.assert_close(double.encode(x), model.encode(x).double(), rtol=1e-3, atol=1e-4)
+        assert double.encode(x).dtype == torch.float64
+    if isinstance(model, HasLikelihood) and model.likelihood_kind == "exact":
+        log_p = model.log_likelihood(x).double()
+        torch.testing.assert_close(double.log_likelihood(x).double(), log_p, rtol=1e-4, atol=1e-3)
+    if isinstance(model, Decodes):
+        z = torch.randn(6, model.latent_dim)
+        near = (double.decode(z.double()).double() - model.decode(z).double()).abs()
+        assert near.max() <= (1e-4 if spec.levels is None else 1)
+        assert (near == 0).double().mean() > 0.95 or spec.levels is None
+
+
+def test_a_part_of_another_module_computes_in_its_type(name, spec):
+    """``double()`` of what a model is a part of does not reach what Lightning keeps as its dtype."""
+    model, data = build(name, spec), Made(spec)
+    data.setup()
+    torch.nn.ModuleList([model]).double()
+    loss, _ = model.objective(next(iter(data.val_dataloader())))
+    assert loss.dtype == torch.float64
+
+
+def test_predict(name, spec, tmp_path):
+    """Latents of the test split in its order, or as many samples; of a Batch, of x alone and of tuples; by the docs."""
+    model, data = build(name, spec).eval(), Made(spec)
+    quiet = trainer(tmp_path)
+    found = quiet.predict(model, data)
+    x = data.splits["test"].x
+    assert [len(part) for part in found] == [len(batch.x) for batch in data.test_dataloader()]
+    for rows in (x, TensorDataset(x), TensorDataset(x, torch.zeros(len(x)))):
+        again = torch.cat(quiet.predict(model, DataLoader(rows, batch_size=13)))
+        if isinstance(model, Autoencodes):
+            assert again.shape == (48, model.latent_dim)
+            torch.testing.assert_close(again, torch.cat(found))
+            torch.testing.assert_close(again, model.encode(x))
+        else:
+            assert again.shape == x.shape
+            assert again.dtype == x.dtype
+            if spec.levels in (None, 256):  # before it is trained, a GAN's are all one gray of 17
+                assert len(again.unique(dim=0)) == 48, "every example is a draw of its own"
+
+
+def test_forward(name, spec):
+    """``model(x)`` encodes; it decodes where there is no encoder, or gives log p(x) where there are no latents."""
+    model, x = build(name, spec).eval(), Made(spec).load()["test"].x[:5]
+    if isinstance(model, Autoencodes):
+        assert torch.equal(model(x), model.encode(x))
+    elif isinstance(model, Decodes):
+        z = torch.randn(5, model.latent_dim)
+        assert torch.equal(model(z), model.decode(z))
+    elif isinstance(model, HasLikelihood):
+        assert torch.equal(model(x), model.log_likelihood(x))
+    else:
+        with pytest.raises(ZooError, match="has no encode, decode or log_likelihood"):
+            model(x)
+
+
 def test_two_processes_agree(tmp_path):
     """All models in one pair of processes: other examples on each, the same weights on both after every step."""
     found = run(Path(__file__).with_name("two_processes.py"), "train", tmp_path, 2)[2]
@@ -231,13 +348,25 @@ def test_specs_are_checked():
     assert spec.dims == prod(spec.shape)
 
 
-@pytest.mark.parametrize("levels", [2, 17, 256])
-def test_levels_survive_the_way_to_signed_and_back(levels):
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64])
+@pytest.mark.parametrize("levels", [2, 17, 256, 257, 1024, 2**15, 2**16])
+def test_levels_survive_the_way_to_signed_and_back(levels, dtype):
     spec = DataSpec("levels", (1, 1, levels), levels)
-    x = torch.arange(levels, dtype=torch.uint8).view(1, 1, 1, -1)
-    assert torch.equal(spec.from_signed(spec.to_signed(x)), x)
-    assert spec.to_signed(x).aminmax() == (-1, 1)
-    assert spec.to_unit(x).aminmax() == (0, 1)
+    x = torch.arange(levels).to(spec.dtype).view(1, 1, 1, -1)
+    assert torch.equal(spec.from_signed(spec.to_signed(x, dtype)), x)
+    assert spec.from_signed(spec.to_signed(x, dtype)).dtype == spec.dtype
+    assert spec.to_signed(x, dtype).dtype == spec.to_unit(x, dtype).dtype == (dtype or torch.float32)
+    assert spec.to_signed(x, dtype).aminmax() == (-1, 1)
+    assert spec.to_unit(x, dtype).aminmax() == (0, 1)
+
+
+def test_half_precision_scales_levels_in_single_precision():
+    """In float16 itself 65,535 is infinite."""
+    spec = DataSpec("levels", (1, 1, 4), 2**16)
+    x = torch.tensor([0, 2**14, 2**15, 2**16 - 1], dtype=torch.int32).view(1, 1, 1, 4)
+    for dtype in (torch.float16, torch.bfloat16):
+        assert torch.equal(spec.to_signed(x, dtype), spec.to_signed(x).to(dtype))
+    assert spec.from_signed(torch.tensor([1.0], dtype=torch.float16)).item() == 2**16 - 1
 
 
 def test_batches_are_tuples_with_names():
