@@ -283,3 +283,35 @@ def test_without_network_the_error_says_what_to_put_where(tmp_path, monkeypatch,
         assert str(caught.value).startswith(name)
         assert str(caught.value).endswith(f"in {tmp_path / kind.folders[0]}.")
         assert str(caught.value).count("\n") == 1
+
+
+class Deep(Norb):
+    """Images of a type and levels of one's own."""
+
+    levels, made, side = 1024, np.arange(192, dtype=np.uint16) * 5, 64
+
+    def read(self, paths):
+        yield np.arange(192), np.broadcast_to(self.made[:, None, None], (192, self.side, self.side))
+
+
+def deep(tmp_path, **attributes):
+    write(tmp_path, norb_files())
+    return type("Deep", (Deep,), attributes)(str(tmp_path), eval_batch_size=1000)
+
+
+def test_images_of_more_than_8_bits_keep_their_levels(tmp_path):
+    for _ in range(2):  # decoded, and then found
+        data = deep(tmp_path)
+        data.setup()
+        found = torch.cat([part.x for part in data.splits.values()])
+        assert found.dtype == torch.int16
+        assert torch.equal(found[:, 0, 0, 0].sort().values, torch.arange(192, dtype=torch.int16) * 5)
+        assert data.render(data.sample_factors(3)).dtype == torch.int16
+
+
+def test_images_of_more_than_the_levels_are_refused(tmp_path):
+    """And not written into bytes, where they would be other levels."""
+    with pytest.raises(ZooError, match="an image is uint16, 260 to 260, and 0 to 255 are needed"):
+        deep(tmp_path, levels=256).load()
+    with pytest.raises(ZooError, match="uint16 images have 32 pixels: only 8 bits are resized"):
+        deep(tmp_path, side=32).load()

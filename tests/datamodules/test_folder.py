@@ -200,3 +200,56 @@ def test_a_damaged_cache_is_named(tmp_path, cache):
     kept.write_bytes(kept.read_bytes()[:1000])
     with pytest.raises(ZooError, match=r"folder-.*\.npy can't be read.*remove"):
         ImageFolder(str(folder)).load()
+
+
+def deep(folder, values, count=60, ending="png"):
+    """Gray pictures of 16 bits, 6x5, each of the values in turn, and of which none fits into 8 bits."""
+    folder.mkdir()
+    for number in range(count):
+        pixels = np.full((5, 6), values[number % len(values)], np.uint16)
+        Image.fromarray(pixels).save(folder / f"{number:03}.{ending}")
+    return folder
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm", "jp2"])
+@pytest.mark.parametrize(("levels", "dtype"), [(4096, torch.int16), (2**16, torch.int32)])
+def test_16_bits_keep_their_levels(tmp_path, levels, dtype, ending):
+    values = [0, 1, 255, 256, 1000, levels - 1]
+    folder = deep(tmp_path / "scans", values, ending=ending)
+    for _ in range(2):  # decoded, and then found
+        data = ImageFolder(str(folder), size=4, channels=1, levels=levels, batch_size=7)
+        assert (data.spec.name, data.spec.levels) == (f"folder[scans,{levels} levels]", levels)
+        data.setup()
+        found = torch.cat([part.x for part in data.splits.values()])
+        assert found.shape == (60, 1, 4, 4)
+        assert found.flatten(1).unique(dim=0)[:, 0].tolist() == values
+        batch = next(iter(data.train_dataloader()))
+        assert batch.x.dtype == data.spec.dtype == dtype
+    eight = ImageFolder(str(folder), size=4, channels=1) if ending != "pgm" else None
+    if eight is not None:  # as before, the upper 8 bits
+        assert {int(x) for part in eight.load().values() for x in part.x.unique()} == {value >> 8 for value in values}
+
+
+def test_16_bits_are_resized_within_their_levels(tmp_path):
+    """A bicubic curve runs over at an edge; here it is cut off at the ends, and does not wrap around."""
+    folder = deep(tmp_path / "scans", [0])
+    pixels = np.zeros((40, 40), np.uint16)
+    pixels[:, 20:] = 4095
+    Image.fromarray(pixels).save(folder / "edge.png")
+    x = torch.cat([part.x for part in ImageFolder(str(folder), size=16, channels=1, levels=4096).load().values()])
+    edge = x[x.flatten(1).amax(1) > 0].squeeze()
+    assert (edge[:, :7] == 0).all()
+    assert (edge[:, -7:] == 4095).all()
+    assert (edge.diff(dim=1) >= 0).all()
+
+
+def test_pictures_of_other_depths_are_named(tmp_path):
+    folder = deep(tmp_path / "scans", [4096])
+    with pytest.raises(ZooError, match=r"\.png can't be read .*up to 4096, and 0 to 4095 are needed"):
+        ImageFolder(str(folder), size=4, channels=1, levels=4096).load()
+    Image.new("L", (6, 6)).save(folder / "zeros.png")
+    with pytest.raises(ZooError, match=r"zeros.png .*no gray picture of 16 bits .*mode L"):
+        ImageFolder(str(folder), size=4, channels=1, levels=2**16).load()
+    for options in ({"levels": 4096}, {"levels": 255, "channels": 1}, {"levels": 2**16 + 1, "channels": 1}):
+        with pytest.raises(ZooError, match=f"levels {options['levels']} of"):
+            ImageFolder(str(folder), **options)

@@ -19,7 +19,7 @@ from zoo.distributions.dequantization import (
 from zoo.errors import ZooError
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.metrics.importance_weighting import importance_weighted_bound
-from zoo.spec import DataSpec
+from zoo.spec import DataSpec, level_dtype
 from zoo.transforms import AffineAutoregressive, SplineAutoregressive, Transform
 
 
@@ -104,12 +104,12 @@ def test_logits_of_the_ends_are_those_of_the_margin():
     torch.testing.assert_close(v, torch.tensor([[-expected], [0.0], [expected]]))
 
 
-@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("levels", [2, 17, 256, 1024, 2**16])
 def test_a_uniform_model_has_log2_levels_bits_per_dim(levels):
     """Exactly: 8.0 for 8-bit data. D log(0.9 / 256) is inside, no '+8' outside."""
     spec = DataSpec("bytes", (3, 4, 4), levels)
     model = DequantizedFlow(UniformFlow(), UniformDequantizer(), levels)
-    log_p, log_q = model(torch.randint(levels, (50, *spec.shape), dtype=torch.uint8))
+    log_p, log_q = model(torch.randint(levels, (50, *spec.shape)).to(spec.dtype))
     assert not log_q.any()
     torch.testing.assert_close(bits_per_dim(log_p, spec), torch.full((50,), math.log2(levels)), rtol=0, atol=1e-9)
 
@@ -155,7 +155,7 @@ def test_the_dequantizer_is_a_density_on_the_unit_cube(dims):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("levels", [2, 17, 256, 4096, 2**16])
 @pytest.mark.parametrize("kind", ["uniform", "variational"])
 def test_noise_stays_inside_the_cell(kind, levels, dtype):
     """Also where a sigmoid or a sum is rounded up."""
@@ -165,13 +165,13 @@ def test_noise_stays_inside_the_cell(kind, levels, dtype):
         dequantizer = small_model(levels, 2, variational=True).dequantizer
         dequantizer.flow.inner.net.requires_grad_(False)
         shaken(dequantizer.flow, 30.0)  # saturated
-    x = torch.randint(levels, (4000, 1, 1, 2), dtype=torch.uint8)
+    x = torch.randint(levels, (4000, 1, 1, 2)).to(level_dtype(levels))
     with torch.no_grad():
         y, log_q = dequantizer(x)
     assert y.dtype == dtype
-    assert torch.equal(y.floor().to(torch.uint8), x)
+    assert torch.equal(y.floor().to(x.dtype), x)
     assert log_q.isfinite().all()
-    extreme = torch.full((20_000, 1, 1, 2), levels - 1, dtype=torch.uint8)
+    extreme = torch.full((20_000, 1, 1, 2), levels - 1, dtype=x.dtype)
     assert (dequantizer(extreme)[0] < levels).all()
 
 
@@ -241,6 +241,30 @@ def test_continuous_data_take_no_noise():
     torch.testing.assert_close(DequantizedFlow(flow, NoDequantizer(), None)(x)[0], standard_normal(z) + log_det)
     with pytest.raises(ZooError, match="continuous"):
         DequantizedFlow(flow, UniformDequantizer(), None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("levels", [1024, 2**16])
+def test_many_levels_are_told_apart(levels, dtype):
+    """To latents and back every one of 10 or 16 bits is itself, in single precision too; none wraps around."""
+    model = DequantizedFlow(OnImages(SplineAutoregressive(1, bins=4, hidden=(16,))), UniformDequantizer(), levels).to(dtype)
+    x = torch.arange(levels).to(level_dtype(levels)).view(-1, 1, 1, 1)
+    with torch.no_grad():
+        assert model.centers(x).dtype == dtype
+        back = model.quantize(model.decode(model.encode(model.centers(x))[0]))
+    assert back.dtype == x.dtype
+    assert torch.equal(back, x)
+
+
+def test_the_type_of_the_weights_decides():
+    """Not torch's default: a flow in float64 gets points with 53 bits, of which those of float32 would have 24."""
+    torch.set_default_dtype(torch.float32)
+    x = torch.randint(2**16, (100, 1, 1, 2), dtype=torch.int32)
+    for variational in (False, True):
+        model = small_model(2**16, 2, variational).double()
+        y, log_q = model.dequantizer(x)
+        assert y.dtype == log_q.dtype == model(x)[0].dtype == torch.float64
+        assert not torch.equal(y, y.float().double())
 
 
 def test_points_become_the_levels_of_their_cells():

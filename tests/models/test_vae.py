@@ -220,17 +220,35 @@ def test_prior_densities_integrate_to_one_and_samples_follow_them(prior):
 @pytest.mark.parametrize(
     ("name", "levels"), [("bernoulli", 2), ("categorical", 2), ("categorical", 17), ("discretized_logistic", 17),
                          ("discretized_logistic", 256), ("discretized_logistic_mixture", 17),
-                         ("discretized_logistic_mixture", 256)]
+                         ("discretized_logistic_mixture", 256), ("discretized_logistic", 4096),
+                         ("discretized_logistic_mixture", 1024), ("categorical", 300)]
 )  # fmt: skip
 def test_likelihoods_of_levels_sum_to_one(name, levels):
     """Over all levels of a pixel, for parameters far and near."""
     spec = DataSpec("pixel", (1, 1, 1), levels)
     likelihood = LIKELIHOODS[name](spec)
     raw = 5 * torch.randn(50, likelihood.outputs, 1, 1, 1)
-    x = torch.arange(levels, dtype=torch.uint8).view(-1, 1, 1, 1)
+    x = torch.arange(levels).to(spec.dtype).view(-1, 1, 1, 1)
     log_p = torch.stack([likelihood.log_prob(x, one.expand(levels, *one.shape)) for one in raw])
     assert log_p.isfinite().all()
     torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(50), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("log_scale", [-1.0, -7.0, -50.0])
+def test_16_bits_in_single_precision(log_scale):
+    """Levels that lie 3e-5 apart have a probability of their own each, and a scale of less than a level is possible."""
+    spec = DataSpec("pixel", (1, 1, 1), 2**16)
+    likelihood = LIKELIHOODS["discretized_logistic"](spec)
+    x = torch.arange(2**16, dtype=torch.int32).view(-1, 1, 1, 1)
+    raw = torch.tensor([spec.to_signed(x[40_000]).item(), log_scale]).view(1, 2, 1, 1, 1)
+    log_p = likelihood.log_prob(x, raw.expand(len(x), -1, -1, -1, -1))
+    assert log_p.double().logsumexp(0).item() == pytest.approx(0, abs=1e-4)
+    assert log_p[40_000] > log_p[1:-1].max() - 1e-4  # the outermost two have the tails
+    if log_scale == -50:
+        assert log_p.exp().max() > 0.9
+    draws = likelihood.sample(raw.expand(1000, -1, -1, -1, -1))
+    assert draws.dtype == torch.int32
+    assert draws.double().mean().item() == pytest.approx(40_000, abs=2 if log_scale == -50 else 6000)
 
 
 def test_likelihoods_suit_their_data():
