@@ -119,16 +119,17 @@ class AutoregressiveModel(GenerativeModule):
 
     def draw(self, parameters: Tensor) -> Tensor:
         """Values on the scale [-1, 1] from the likelihood's numbers of one dimension: (n, outputs) -> (n,)."""
-        return self.spec.to_signed(self.likelihood.sample(parameters.unsqueeze(2)).squeeze(1))
+        return self.spec.to_signed(self.likelihood.sample(parameters.unsqueeze(2)).squeeze(1), parameters.dtype)
 
     def _context(self, label: Tensor | None) -> Tensor | None:
         if self.classes is None or label is None:
             return None
-        return one_hot(label, self.classes).to(torch.get_default_dtype())
+        return one_hot(label, self.classes).to(self.weight_dtype)
 
     def log_prob(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """log p(x), with classes log p(x|y), in nats, (B,), of examples in data space and labels (B,)."""
-        return self.likelihood.log_prob(x, self.parameters_of(self.spec.to_signed(x), self._context(label)))
+        parameters = self.parameters_of(self.spec.to_signed(x, self.weight_dtype), self._context(label))
+        return self.likelihood.log_prob(x, parameters)
 
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """-log p(x), with classes -log p(x|y), the mean over the batch."""
@@ -157,7 +158,7 @@ class AutoregressiveModel(GenerativeModule):
     def sequential_sample(self, n: int, label: Tensor | None = None) -> Tensor:
         """:meth:`sample` as it is usually written, D passes of the whole network: slow, short, and its reference."""
         context = self._context(self._labels(n, label))
-        x = torch.zeros(n, self.spec.dims, device=self.device)
+        x = torch.zeros(n, self.spec.dims, device=self.device, dtype=self.weight_dtype)
         for i in self.ranked.tolist():
             parameters = self.parameters_of(x.view(n, *self.spec.shape), context)
             x[:, i] = self.draw(parameters.flatten(2)[:, :, i])
