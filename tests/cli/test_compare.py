@@ -66,6 +66,7 @@ def test_what_is_missing_is_evaluated(cli, run_folder):
     assert status == 0 and "not evaluated: python -m zoo.evaluate --ckpt runs" in out
     status, out, err = cli("compare", "runs", "--evaluate")
     assert status == 0, err
+    assert "damaged" not in out
     assert "evaluating" in err and "test split" not in out and "not evaluated" not in out and "jsd" in out
     written = (run_folder / "evaluation.json").stat().st_mtime_ns
     status, out, err = cli("compare", "runs", "--evaluate")

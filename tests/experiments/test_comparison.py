@@ -148,6 +148,34 @@ def test_nothing_is_dropped_in_silence(runs):
     assert len(column(comparison, "test/elbo").cells["vae latent_dim=8"].values) == 3, "0 was run again, without it"
 
 
+def test_damaged_log_p_is_named_and_the_numbers_stay(runs):
+    path = runs / "vae-digits/0/evaluation.npz"
+    path.write_bytes(path.read_bytes()[:50])
+    comparison = Comparison([runs])
+    assert comparison.problems == [f"{path} is damaged: evaluate again."]
+    cell = column(comparison, "test/nll").cells["vae latent_dim=8"]
+    assert cell.summary.n == 4 and cell.versus.method == "Welch over 4 and 4 seeds"
+
+
+def test_sample_scores_stand_above_what_they_mean(tmp_path):
+    """Real examples, the training set and half of the modes in the model's place: of the features that the metric names."""
+    features = {"name": "digits_cnn", "dim": 64, "hash": "abc"}
+    how = {"n_real": 250, "n_samples": 250, "features": features}
+    for seed in range(2):
+        rows = {"real": {"n_samples": 100, "kid": 0.01 * seed}, "training set": {"kid": 0.0}, "odd": 3}
+        scores = {"test/kid_digits_cnn": 0.1, "test/mmd_p_digits_cnn": 0.5}
+        write_run(tmp_path / "runs" / str(seed), "gan", seed, metrics=scores,
+                  protocol={"test/kid_digits_cnn": how}, evaluation={"samples": {"rows": rows}})  # fmt: skip
+    comparison = Comparison([tmp_path])
+    assert comparison.blocks[0].references == {
+        "real": {"test/kid_digits_cnn": pytest.approx(0.005)},
+        "training set": {"test/kid_digits_cnn": 0},
+    }
+    assert "(real)" in comparison.table() and "(training set)" in comparison.report(tmp_path / "x.html").read_text()
+    comparison.save(tmp_path / "out")
+    assert "| *real* |" in (tmp_path / "out/table.md").read_text()
+
+
 def test_rows_by_an_option(runs):
     comparison = Comparison([runs], by=["lr"])
     assert [row.name for row in comparison.rows] == ["lr=0.001"]

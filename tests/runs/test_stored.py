@@ -95,6 +95,18 @@ def test_damaged_log_p(tmp_path, damage):
         read_run(folder).evaluations[0].log_p()
 
 
+@pytest.mark.parametrize(("weights", "at", "stale"), [("last", 60, True), ("last", 100, False), ("best", 60, False)])
+def test_an_evaluation_of_what_was_trained_since(tmp_path, weights, at, stale):
+    folder = write_run(
+        tmp_path / "vae-digits/1", metrics={"test/elbo": -1}, evaluation={"weights": weights, "trained_batches": at}
+    )
+    run = read_run(folder)
+    assert len(run.evaluations) == 1
+    assert [
+        problem.endswith("is of batch 60, and training has gone on to 100: evaluate again.") for problem in run.problems
+    ] == ([True] if stale else [])
+
+
 def test_several_evaluations(tmp_path):
     folder = write_run(tmp_path / "vae-digits/1", metrics={"test/elbo": -1})
     write_evaluation(folder, {"test/elbo": -2}, weights="last", name="evaluation-last")

@@ -97,12 +97,15 @@ class Block:
         protocol: What all columns share: data, levels, split, which weights.
         rows: The rows, in order.
         columns: The columns, in order.
+        references: What stands in a model's place in sample scores, real examples, the training set, half of the modes:
+            means over all evaluations of the block, by metric.
         published: Numbers of the literature for these data, with what the rows say of them.
     """
 
     protocol: dict[str, Any]
     rows: list[Row]
     columns: list[Column]
+    references: dict[str, dict[str, float]] = field(default_factory=dict)
     published: list[tuple[Published, str]] = field(default_factory=list)
 
 

@@ -115,7 +115,7 @@ class Comparison(Compared):
         self.blocks = self._blocks()
         for block in self.blocks:
             for column in block.columns:
-                contrast(column, self.baseline)
+                self.problems += contrast(column, self.baseline)
         self._sort(sort)
         if published:
             entries = read_published()
@@ -226,7 +226,7 @@ class Comparison(Compared):
                 rows = [row for row in self.rows if row.name in named]
                 for column in columns:
                     self._fill(column, rows)
-                blocks.append(Block(json.loads(shared), rows, columns))
+                blocks.append(Block(json.loads(shared), rows, columns, _references(columns)))
         if not blocks:
             blocks = [Block({}, self.rows, [])]
         return blocks
@@ -278,6 +278,22 @@ class Comparison(Compared):
                 sign = -1 if better(column.metric) == "higher" else 1
                 means = {name: sign * cell.summary.mean if cell.summary else math.inf for name, cell in column.cells.items()}
                 block.rows.sort(key=lambda row, means=means: (means[row.name], natural(row.name)))  # type: ignore[misc]
+
+
+def _references(columns: Sequence[Column]) -> dict[str, dict[str, float]]:
+    """The rows of sample scores that say what a model's own mean: a floor, a memorizer, a ceiling."""
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for column in columns:
+        for evaluation in (each for cell in column.cells.values() for each in cell.evaluations):
+            told = evaluation.content.get("samples")
+            rows = told.get("rows") if isinstance(told, dict) else None
+            features = column.protocol.get("features")
+            name = features.get("name") if isinstance(features, dict) else None
+            for row, scores in rows.items() if isinstance(rows, dict) and name else ():
+                value = scores.get(leaf(column.metric).removesuffix(f"_{name}")) if isinstance(scores, dict) else None
+                if isinstance(value, int | float) and math.isfinite(value):
+                    found[str(row)][column.metric].append(value)
+    return {row: {name: sum(each) / len(each) for name, each in scores.items()} for row, scores in found.items()}
 
 
 def _reason(row: Row, metric: str) -> str:

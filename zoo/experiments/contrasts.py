@@ -17,34 +17,46 @@ __all__ = ["contrast", "judge"]
 _ALPHA = 0.05
 
 
-def contrast(column: Column, baseline: str | None) -> None:
-    """Fill in what may be said of a column's differences from its best row, or from the baseline."""
+def contrast(column: Column, baseline: str | None) -> list[str]:
+    """Fill in what may be said of a column's differences from its best row, or from the baseline.
+
+    Arguments:
+        column: The column.
+        baseline: The row to compare with, if it has the metric.
+
+    Returns:
+        What could not be read for it, in a line each.
+    """
+    problems: dict[str, None] = {}
     way = better(column.metric)
     cells = {name: cell for name, cell in column.cells.items() if cell.summary is not None}
     if way is None or len(cells) < 2:
-        return
+        return []
     sign = 1 if way == "lower" else -1
     best = min(cells, key=lambda name: (sign * cells[name].summary.mean, natural(name)))  # type: ignore[union-attr]
     column.reference = baseline if baseline in cells else best
-    _test_all(column, cells, column.reference, None if baseline in cells else math.comb(len(cells), 2))
+    _test_all(column, cells, column.reference, None if baseline in cells else math.comb(len(cells), 2), problems)
     if column.reference == best:
         apart = {name: cell.p_corrected for name, cell in cells.items()}
     else:  # what is not told apart from the best is asked of the best, whatever the baseline
         other = Column(column.metric, column.protocol, {name: Cell(**vars(cell)) for name, cell in cells.items()})
-        _test_all(other, other.cells, best, math.comb(len(cells), 2))
+        _test_all(other, other.cells, best, math.comb(len(cells), 2), problems)
         apart = {name: cell.p_corrected for name, cell in other.cells.items()}
     if any(not math.isnan(p) for p in apart.values()):  # else nothing was tested, and there is nothing to say
         for name, cell in cells.items():
             cell.best = name == best or not apart[name] <= _ALPHA
+    return list(problems)
 
 
-def _test_all(column: Column, cells: Mapping[str, Cell], reference: str, family: int | None) -> None:
+def _test_all(
+    column: Column, cells: Mapping[str, Cell], reference: str, family: int | None, problems: dict[str, None]
+) -> None:
     of, names = cells[reference], [name for name in cells if name != reference]
-    log_p = _log_p(of, column.metric)
+    log_p = _log_p(of, column.metric, problems)
     for name in names:
         cell = cells[name]
         cell.welch = cell.versus = statistics.welch(cell.values, of.values)
-        theirs = _log_p(cell, column.metric) if log_p is not None else None
+        theirs = _log_p(cell, column.metric, problems) if log_p is not None else None
         if log_p is not None and theirs is not None and theirs.shape[1] == log_p.shape[1]:
             cell.versus = statistics.paired(theirs, log_p)
         if min(len(cell.values), len(of.values)) > 1:
@@ -59,7 +71,7 @@ def _test_all(column: Column, cells: Mapping[str, Cell], reference: str, family:
             cell.needed = statistics.seeds_needed(cell.versus.effect, cell.summary.std, of.summary.std, alpha)
 
 
-def _log_p(cell: Cell, metric: str) -> np.ndarray | None:
+def _log_p(cell: Cell, metric: str, problems: dict[str, None]) -> np.ndarray | None:
     """The metric of each test example, (seeds, examples), where every run has stored it; in the metric's own unit."""
     if leaf(metric) not in ("nll", "nll_bits_per_dim") or len(cell.evaluations) != len(cell.values):
         return None
@@ -67,7 +79,8 @@ def _log_p(cell: Cell, metric: str) -> np.ndarray | None:
     for evaluation, value in zip(cell.evaluations, cell.values, strict=True):
         try:
             log_p = evaluation.log_p()
-        except ZooError:  # told among the problems by whoever reads the run
+        except ZooError as error:  # the numbers are there all the same: they are compared over seeds
+            problems[" ".join(str(error).split())] = None
             return None
         if log_p is None or not log_p.mean():
             return None

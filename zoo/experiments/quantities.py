@@ -12,7 +12,7 @@ _BETTER: tuple[tuple[str, Literal["lower", "higher"]], ...] = (
     (r"nll_bits_per_dim", "lower"),
     (r"elbo", "higher"),
     (r"bits_per_dim", "lower"),
-    (r"(fid|fd|fd_infinity|kid|kd|mmd|mmd_fuse|sliced_wasserstein|mind|kl_modes)(_\w+)?", "lower"),
+    (r"(fid|fd|fd_infinity|kid|kd|mmd|mmd_fuse|sliced_wasserstein|mind|kl_modes)(_(?!p_|p$)\w+)?", "lower"),
     (r"(precision|recall|density|coverage|clipped_density|clipped_coverage|modes)(_\w+)?", "higher"),
     (r"(mig|sap|irs|modularity|beta_vae_score|factor_vae_score|dci_\w+|explicitness\w*)(_sampled)?", "higher"),
 )
@@ -33,7 +33,7 @@ def better(metric: str) -> Literal["lower", "higher"] | None:
     """Which values of a metric are better; None where it says how, and not how well.
 
     Example:
-        >>> better("test/nll"), better("val/elbo"), better("test/kid_digits_cnn"), better("test/loss")
+        >>> better("test/nll"), better("val/elbo"), better("test/kid_digits_cnn"), better("test/mmd_p_digits_cnn")
         ('lower', 'higher', 'lower', None)
     """
     return next((way for pattern, way in _BETTER if re.fullmatch(pattern, leaf(metric))), None)

@@ -106,6 +106,9 @@ def _block(block: Block, number_: int) -> str:
     for row in block.rows:
         count = max((of.n for each in block.columns if (of := each.cells[row.name].summary)), default=0)
         rows.append((row.name, [_cell(str(count), count), *(_value(each, row.name, count) for each in block.columns)]))
+    for name, scores in block.references.items():
+        values = [scores.get(each.metric) for each in block.columns]
+        rows.append((f"({name})", [_cell(""), *(_cell(number(value, 4), value, "soft") for value in values)]))
     parts = [f"<h2>{_e(described(block.protocol))}</h2>", _table(head, rows, told)]
     parts += [_tests(column, block, number_) for column in block.columns if column.reference is not None]
     published = [

@@ -174,6 +174,8 @@ def _block(block: Block, width: int | None, everything: bool) -> Iterator[str]:
             count = max((cell.summary.n for cell in cells if cell.summary), default=0)
             marked = [value_of(cell, count) + (" *" if cell.best else "") for cell in cells]
             table.append([_cut(row.name, name_width), str(count), *marked])
+        for name, scores in block.references.items():
+            table.append([f"({name})", "", *(number(scores.get(each.metric), 4) for each in columns)])
         lines = _aligned(table, None)
         if everything or width is None or max(map(len, lines)) <= width or len(columns) <= 1:
             break
@@ -334,6 +336,10 @@ def markdown(comparison: Compared) -> str:
     for block in comparison.blocks:
         head = ["", "n", *(f"{leaf(each.metric)} {_arrow(each.metric)}".strip() for each in block.columns)]
         rows = [[_md(row.name), str(_count(block, row)), *_cells(block, row, "**{}**", _md)] for row in block.rows]
+        rows += [
+            [f"*{_md(name)}*", "", *(number(scores.get(each.metric), 4) for each in block.columns)]
+            for name, scores in block.references.items()
+        ]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
         tests = [line for column in _ranked(block) for line in _sentences(column, block)]
         published = [

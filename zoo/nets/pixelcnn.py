@@ -188,9 +188,7 @@ class GatedPixelCNN(nn.Module):
         return self.output(hidden).unflatten(1, (self.outputs, self.shape[0]))
 
     @torch.no_grad()
-    def ancestral(
-        self, draw: Callable[[Tensor], Tensor], n: int, context: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def ancestral(self, draw: Callable[[Tensor], Tensor], n: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x whose values are draw(their outputs given those before them), for about the work of one pass in all.
 
         What the layers computed is kept. A pixel costs one position of the horizontal stack, of which no earlier one is

@@ -151,6 +151,7 @@ def read_run(folder: str | Path) -> StoredRun:
     for file in sorted(path.glob("evaluation*.json")):
         with _told(run):
             run.evaluations.append(_evaluation(file))
+            _require_current(run, file)
     return run
 
 
@@ -303,6 +304,14 @@ def _evaluation(path: Path) -> StoredEvaluation:
         raise ZooError(f"{path}: its protocol does not say how each metric was measured: evaluate again.")
     content["metrics"] = {name: float(value) if value is not None else math.nan for name, value in metrics.items()}
     return StoredEvaluation(path, content)
+
+
+def _require_current(run: StoredRun, path: Path) -> None:
+    """ZooError where the last weights were tested and training has gone on since."""
+    content, batches = run.evaluations[-1].content, run.facts.get("batches")
+    at = content.get("trained_batches")
+    if str(content.get("weights")).startswith("last") and isinstance(at, int) and isinstance(batches, int) and at < batches:
+        raise ZooError(f"{path} is of batch {at:,}, and training has gone on to {batches:,}: evaluate again.")
 
 
 def _is_number(value: Any) -> bool:
