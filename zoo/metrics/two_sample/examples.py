@@ -10,7 +10,7 @@ from zoo.errors import ZooError
 
 __all__ = ["check_examples", "check_pair", "chunks", "order", "require_different"]
 
-_CHUNK = 2**23  # numbers in a block of a matrix that is never held as a whole: 64 MB
+_CHUNK = 2**20  # numbers in a block of a matrix that is never held as a whole: 8 MB, which larger ones are slower than
 
 
 def check_examples(x: Any, name: str, score: str, least: int = 1) -> Tensor:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.two_sample.examples import check_pair, chunks, order, require_different
+from zoo.metrics.two_sample.examples import check_pair, order, require_different
 from zoo.metrics.two_sample.neighbors import centered, squared_distances
 from zoo.metrics.two_sample.permutations import TwoSampleTest, check_permutations, p_value, pool, pooled_mmd
 
 __all__ = ["kernel_distance", "mmd", "pair_distances", "some"]
 
+_TILE = 512  # examples
 _SOME = 2048  # examples whose pairs give quantiles of all distances
 
 
@@ -131,11 +132,17 @@ def _gaussian(bandwidth: float) -> Callable[[Tensor, Tensor], list[Tensor]]:
 
 
 def _polynomial(a: Tensor, b: Tensor) -> list[Tensor]:
-    return [(a @ b.T / a.shape[1] + 1) ** 3]
+    base = (a @ b.T).div_(a.shape[1]).add_(1)
+    return [(base * base).mul_(base)]
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> Tensor:
-    return torch.stack([_polynomial(a[rows], b)[0].sum() for rows in chunks(len(a), len(b))]).sum()
+    # Tiles that stay in the cache are several times faster than whole rows.
+    total = a.new_zeros(())
+    for left in a.split(_TILE):
+        for right in b.split(_TILE):
+            total += _polynomial(left, right)[0].sum()
+    return total
 
 
 def _diagonal_sum(a: Tensor) -> Tensor:
