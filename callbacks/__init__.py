@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from callbacks.non_finite_guard import NonFiniteGuard
     from callbacks.reconstructions import Reconstructions
     from callbacks.sample_grid import SampleGrid, TemperatureSamples
+    from callbacks.training_estimate import TrainingEstimate
 
 __all__ = [
     "AnimatedTraversals",
@@ -27,6 +28,7 @@ __all__ = [
     "Reconstructions",
     "SampleGrid",
     "TemperatureSamples",
+    "TrainingEstimate",
     "TrainingStopped",
 ]
 
@@ -43,6 +45,7 @@ _HOME = {
     "Reconstructions": "reconstructions",
     "SampleGrid": "sample_grid",
     "TemperatureSamples": "sample_grid",
+    "TrainingEstimate": "training_estimate",
     "TrainingStopped": "graceful_stop",
 }
 

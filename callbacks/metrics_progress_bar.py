@@ -1,13 +1,14 @@
 """One progress bar for the whole training, with the few metrics that matter."""
 
-import sys
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm.auto import tqdm
 
+from zoo.batches import last_batch
 from zoo.lightning import log_interval
+from zoo.progress import LogLines, progress_bar, say
 
 __all__ = ["MetricsProgressBar"]
 
@@ -21,11 +22,11 @@ class MetricsProgressBar(ProgressBar):
         file_interval: Seconds between two lines where there is no terminal.
     """
 
-    def __init__(self, file_interval: float = 15.0):
+    def __init__(self, file_interval: float = 60.0):
         super().__init__()
         self.file_interval = file_interval
         self._enabled = True
-        self._bar: tqdm | None = None
+        self._bar: tqdm | LogLines | None = None
         self._epoch = 0
 
     def disable(self) -> None:
@@ -39,24 +40,16 @@ class MetricsProgressBar(ProgressBar):
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
         """Write a line without breaking the bar."""
         if self._enabled:
-            tqdm.write(sep.join(map(str, args)))
+            say(sep.join(map(str, args)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the bar where training starts or goes on."""
         super().on_train_start(trainer, pl_module)
-        self._epoch, terminal = trainer.current_epoch, sys.stderr.isatty()
-        self._bar = tqdm(
-            desc="training",
-            unit=" batches",
-            total=_total(trainer),
-            initial=trainer.fit_loop.total_batch_idx + 1,
-            disable=not self._enabled,
-            dynamic_ncols=terminal,
-            mininterval=0.2 if terminal else self.file_interval,
-            maxinterval=1 if terminal else self.file_interval,
-            miniters=1 if terminal else None,
-            bar_format=None if terminal else "{desc} {n_fmt}/{total_fmt} batches [{elapsed}<{remaining}{postfix}]\n",
-        )
+        self._epoch = trainer.current_epoch
+        self._bar = self._begin("training", last_batch(trainer), trainer.fit_loop.total_batch_idx + 1)
+
+    def _begin(self, what: str, total: int | None, done: int = 0) -> "tqdm | LogLines":
+        return progress_bar(what=what, total=total, done=done, hidden=not self._enabled, interval=self.file_interval)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the epoch: the Trainer counts on when the last one ends."""
@@ -92,14 +85,3 @@ class MetricsProgressBar(ProgressBar):
         metrics.pop("v_num", None)
         shown = {name.removeprefix("train/"): f"{float(value):.4g}" for name, value in metrics.items()}
         return {"epoch": str(self._epoch), **shown}
-
-
-def _total(trainer: Trainer) -> int | None:
-    """The batches of the whole training, those behind included; None where nothing bounds it."""
-    behind, bounds = trainer.fit_loop.total_batch_idx + 1, []
-    if trainer.max_steps > 0:
-        bounds.append(behind + (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
-    epochs, batches = trainer.max_epochs, trainer.num_training_batches
-    if epochs and epochs > 0 and isinstance(batches, int):  # float("inf") where nobody knows
-        bounds.append(behind + (epochs - trainer.current_epoch) * batches - (trainer.fit_loop.batch_idx + 1))
-    return min(bounds, default=None)

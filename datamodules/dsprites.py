@@ -12,7 +12,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Generator, Tensor
-from tqdm import tqdm
 
 from datamodules.dsprites_render import COUNT, FACTOR_NAMES, FACTOR_SIZES, factors_of, packed, render
 from datamodules.factors import FactorGrid
@@ -20,6 +19,7 @@ from datamodules.files import reading
 from datamodules.loader import Arrays
 from datamodules.readers import open_regular
 from zoo.errors import ZooError
+from zoo.progress import progress_bar
 
 __all__ = ["DSprites", "render"]
 
@@ -138,7 +138,7 @@ def _read_original(path: Path) -> np.ndarray:
         with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open("imgs.npy") as images:
             np.lib.format.read_magic(images)
             np.lib.format.read_array_header_1_0(images)
-            for start in tqdm(range(0, COUNT, _CHUNK), "reading dSprites", unit=" images", unit_scale=_CHUNK):
+            for start in progress_bar(range(0, COUNT, _CHUNK), "reading dSprites", unit="images", scale=_CHUNK):
                 chunk = rows[start : start + _CHUNK]
                 pixels = np.frombuffer(images.read(len(chunk) * 64 * 64), np.uint8)
                 chunk[:] = np.packbits(pixels.reshape(len(chunk), -1), axis=1)

@@ -11,10 +11,10 @@ from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from datamodules.readers import read_npz
 from zoo.files import cache_folder, write_atomically
+from zoo.progress import progress_bar
 
 __all__ = ["COUNT", "FACTOR_NAMES", "FACTOR_SIZES", "PACKED_SHA256", "factors_of", "index_of", "packed", "render"]
 
@@ -132,7 +132,7 @@ _OUTLINES = _outlines()
 
 def _draw_all(resolution: int, progress: bool) -> np.ndarray:
     images = np.empty((COUNT, resolution * resolution // 8), np.uint8)
-    bar = tqdm(range(0, COUNT, _CHUNK), "drawing dSprites", unit=" images", unit_scale=_CHUNK, disable=not progress)
+    bar = progress_bar(range(0, COUNT, _CHUNK), "drawing dSprites", unit="images", scale=_CHUNK, hidden=not progress)
     for start in bar:
         index = np.arange(start, min(start + _CHUNK, COUNT))
         bits = _row_bits(factors_of(index), resolution)

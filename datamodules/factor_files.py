@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from datamodules.factors import FactorGrid
 from datamodules.files import Published, download, find, reading
 from datamodules.loader import Arrays
 from datamodules.memory_map import memory_mapped
 from zoo.errors import ZooError
+from zoo.progress import progress_bar
 
 __all__ = ["FactorFiles"]
 
@@ -109,7 +109,7 @@ class FactorFiles(FactorGrid):
 
     def _fill(self, images: np.ndarray, paths: list[Path]) -> None:
         missing = np.ones(len(images), bool)
-        bar = tqdm(total=len(self.rows), desc=f"decoding {self.title}", unit=" images")
+        bar: Any = progress_bar(what=f"decoding {self.title}", total=len(self.rows), unit="images")
         with reading(paths[0].parent if len(paths) > 1 else paths[0]), bar:
             for numbers, pictures in self.read(paths):
                 rows = self.rows[numbers]

@@ -43,7 +43,7 @@ def download(file: Published, folder: str | os.PathLike, advice: str) -> Path:
 
     Arguments:
         file: What to download; its addresses are tried in turn.
-        folder: Where to put it; made if it isn't there.
+        folder: Where to put it; made if it isn't there, and gone again if nothing could be downloaded.
         advice: What to do where nothing can be downloaded, after "... can't be downloaded (why). "
 
     Raises:
@@ -54,7 +54,7 @@ def download(file: Published, folder: str | os.PathLike, advice: str) -> Path:
     import requests
 
     folder = Path(folder).expanduser()
-    answers = []
+    answers, made = [], [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for url in file.urls:
@@ -66,6 +66,9 @@ def download(file: Published, folder: str | os.PathLike, advice: str) -> Path:
     except OSError as error:
         why = error.strerror or error
         raise ZooError(f"{folder / file.name} can't be written: {why}. Give another folder with --data.root.") from None
+    with contextlib.suppress(OSError):  # somebody else has put something there
+        for each in made:
+            each.rmdir()
     raise ZooError(f"{file} was not found and can't be downloaded ({'; '.join(answers)}).\n{advice}")
 
 

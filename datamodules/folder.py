@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from datamodules.base import DataModule
 from datamodules.files import reading
@@ -17,6 +16,7 @@ from datamodules.loader import Arrays
 from datamodules.memory_map import memory_mapped
 from datamodules.readers import open_picture, require_few_pixels
 from zoo.errors import ZooError
+from zoo.progress import progress_bar
 from zoo.spec import DataSpec
 
 __all__ = ["ImageFolder"]
@@ -143,7 +143,7 @@ class ImageFolder(DataModule):
             images[number] = _picture(self.root / paths[number], self.size, self.channels, self.levels)
 
         with ThreadPoolExecutor() as pool:  # Pillow works without Python's lock
-            for _ in tqdm(pool.map(decode, range(len(paths))), "decoding pictures", len(paths), unit=" pictures"):
+            for _ in progress_bar(pool.map(decode, range(len(paths))), "decoding pictures", len(paths), "pictures"):
                 pass
 
 

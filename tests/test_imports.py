@@ -32,13 +32,17 @@ LOW = {
     "zoo.registry": ("zoo.errors",),
     "zoo.options": ("zoo.errors", "zoo.registry"),
     "zoo.files": ("zoo.errors",),
-    "zoo.resuming": ("zoo.errors", "zoo.lightning"),
+    "zoo.batches": ("zoo.lightning",),
+    "zoo.progress": (),
+    "zoo.optimizers": ("zoo.errors", "zoo.registry"),
+    "zoo.resuming": ("zoo.errors", "zoo.batches", "zoo.lightning"),
     "zoo.distributed": ("zoo.errors",),
     "zoo.schedules": ("zoo.errors", "zoo.distributed"),
     "zoo.plots": ("zoo.spec",),
 }
-BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.distributed")
-SMALL = (*BASE, "zoo.registry", "zoo.files", "zoo.pickles", "zoo.schedules", "zoo.lightning", "zoo.plots", "zoo.environment")
+BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.distributed", "zoo.progress")
+SMALL = (*BASE, "zoo.optimizers", "zoo.options", "zoo.registry", "zoo.files", "zoo.pickles", "zoo.schedules",
+         "zoo.lightning", "zoo.plots", "zoo.environment")  # fmt: skip
 COMMANDS = ("zoo.fit", "zoo.sample", "zoo.evaluate", "zoo.compare", "zoo.__main__")
 ALLOWED = {
     **LOW,
@@ -51,13 +55,15 @@ ALLOWED = {
     "zoo.metrics.disentanglement": ("zoo.registry", *BASE),
     "zoo.metrics.two_sample": BASE,
     "zoo.models": ("zoo.distributions", "zoo.metrics", "zoo.transforms", "zoo.nets", "zoo.lightning",
-                   "zoo.options", "zoo.registry", "zoo.resuming", "zoo.schedules", "zoo.data_check", *BASE),
+                   "zoo.batches", "zoo.optimizers", "zoo.options", "zoo.registry", "zoo.resuming", "zoo.schedules",
+                   "zoo.data_check", *BASE),
     "zoo.evaluation": ("zoo.data_check", "zoo.models", "zoo.metrics", "zoo.nets", *SMALL),
     "zoo.runs": ("callbacks", "zoo.models", *SMALL),
     "zoo.experiments": ("zoo.runs", "zoo.registry", "zoo.files", "zoo.errors"),
     "zoo.cli": ("zoo.experiments", "zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),
-    "datamodules": ("zoo.spec", "zoo.data_check", "zoo.errors", "zoo.files", "zoo.lightning", "zoo.pickles", "zoo.resuming"),
-    "callbacks": ("zoo.evaluation", "zoo.metrics", "zoo.models.base", "zoo.plots", "zoo.lightning", *BASE),
+    "datamodules": ("zoo.spec", "zoo.data_check", "zoo.errors", "zoo.files", "zoo.lightning", "zoo.pickles", "zoo.progress",
+                    "zoo.resuming"),
+    "callbacks": ("zoo.evaluation", "zoo.metrics", "zoo.models.base", "zoo.plots", "zoo.lightning", "zoo.batches", *BASE),
 }  # fmt: skip
 
 

@@ -44,6 +44,21 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+# What ``help(zoo)`` begins with; it is made of names, and imports none of what they stand for.
+__doc__ = "\n".join(
+    [
+        __doc__,
+        "",
+        "Models, by the class here and the name that commands take:",
+        "",
+        *(f"    zoo.{entry.path.rpartition('.')[2]} ({name}): {entry.summary}" for name, entry in registry.MODELS.items()),
+        "",
+        "Data sets:",
+        "",
+        *(f"    {entry.path} ({name}): {entry.summary}" for name, entry in registry.DATA.items()),
+    ]
+)
+
 _PACKAGES = ("evaluation", "metrics", "models", "plots", "runs")
 _CLASSES = {entry.path.rpartition(".")[2]: entry.path for entry in registry.MODELS.values()}
 

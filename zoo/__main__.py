@@ -1,6 +1,6 @@
-"""`python -m zoo`: the list of models and data sets."""
+"""`python -m zoo`: the list of models and data sets; `python -m zoo fit ...` is `python -m zoo.fit ...`."""
 
-from zoo.cli.main import list_zoo
+from zoo.cli.main import run
 
 if __name__ == "__main__":
-    print(list_zoo())
+    run()

@@ -183,12 +183,19 @@ def rand(*shape: int, rows: int = 0, device: torch.device | None = None, dtype: 
     return _drawn(torch.rand, shape, rows, device, dtype)
 
 
-def require_gpus(wanted: int | None) -> None:
-    """ZooError, in a line that says what to type instead, where there are fewer GPUs than wanted."""
+def require_gpus(wanted: int | list[int] | None) -> None:
+    """ZooError, in a line that says what to type instead, where there are fewer GPUs than wanted, or not these.
+
+    Arguments:
+        wanted: How many, -1 for all that there are; or their numbers, from 0 on.
+    """
     found = torch.cuda.device_count()
-    if wanted and wanted > found and not torch.backends.mps.is_available():
+    needed = max(wanted, default=-1) + 1 if isinstance(wanted, list) else abs(wanted or 0)
+    if needed > found and not torch.backends.mps.is_available():
+        shown = ",".join(map(str, wanted)) if isinstance(wanted, list) else wanted
         machine = f"this machine has {found or 'no'} GPU{'s' if found != 1 else ''}"
-        raise ZooError(f"--gpus {wanted}: {machine}. Type --gpus {found}{'' if found else ' to use the CPU'}.")
+        numbered = f", with the numbers 0 to {found - 1}" if isinstance(wanted, list) and found else ""
+        raise ZooError(f"--gpus {shown}: {machine}{numbered}. Type --gpus {found}{'' if found else ' to use the CPU'}.")
 
 
 def _device() -> torch.device:

@@ -5,7 +5,7 @@ import numbers
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.registry import suggestion
 
-__all__ = ["Option", "check_types", "options_of", "plain", "require_at_least"]
+__all__ = ["Option", "check_types", "options_of", "plain", "require_at_least", "require_call", "require_seed"]
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,39 @@ def require_at_least(minimum: float, **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not value >= minimum:
             raise ZooError(f"{name} {value}: {minimum} or more is needed")
+
+
+def require_call(function: Callable, shown: str, *arguments: Any) -> None:
+    """ZooError where a method of somebody's can't be called as it will be, long before it is.
+
+    Arguments:
+        function: The method.
+        shown: How it is called, in words.
+        arguments: What it is called with.
+
+    Example:
+        >>> require_call(str.upper, "upper()", "a")
+        >>> require_call(str.upper, "upper(text, language)", "a", "en")
+        Traceback (most recent call last):
+        zoo.errors.ZooError: str.upper(self, /) can't be called as upper(text, language): give it these arguments.
+    """
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise ZooError(f"{function.__qualname__}{signature} can't be called as {shown}: give it these arguments.") from None
+
+
+def require_seed(seed: int | None) -> None:
+    """ZooError unless NumPy and torch can be seeded with a number; None stands for no seed.
+
+    Example:
+        >>> require_seed(-5)
+        Traceback (most recent call last):
+        zoo.errors.ZooError: seed -5: a whole number from 0 to 4294967295 is needed
+    """
+    if seed is not None and not 0 <= seed < 2**32:
+        raise ZooError(f"seed {seed}: a whole number from 0 to {2**32 - 1} is needed")
 
 
 def plain(name: str, value: Any) -> Any:

@@ -18,12 +18,14 @@ __all__ = [
     "MODELS",
     "Entry",
     "binary_variant",
+    "config_file",
     "find_class",
     "import_class",
     "is_class_path",
     "name_of",
     "preset",
     "presets",
+    "recipes",
     "require_own_options",
     "suggestion",
     "trusting",
@@ -101,6 +103,7 @@ DATA = {
 }
 
 
+_CONFIGS = tuple(folder / "configs" for folder in Path(__file__).resolve().parents[:2])  # installed, or in the repository
 _OURS = ("zoo", "datamodules", "callbacks")
 _trusted: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=None)  # None: whatever is named
 
@@ -203,6 +206,31 @@ def require_own_options(name: str, given: Mapping[str, Any]) -> None:
             raise ZooError(f"--data.{option} {shown[0]}: {name} is the data set with {option} {shown[1]}. {advice}")
 
 
+def recipes() -> list[str]:
+    """The names of the recipes that come along, as ``--config`` takes them: settings that nobody ran to the end here."""
+    folders = [folder / "recipes" for folder in _CONFIGS if (folder / "recipes").is_dir()]
+    return sorted(f"recipes/{path.stem}" for folder in folders[:1] for path in folder.glob("*.yaml"))
+
+
+def config_file(name: str) -> Path:
+    """The configuration file that ``--config`` names: a file, or a recipe or preset that comes along, by its name.
+
+    Raises:
+        ZooError: where there is neither.
+
+    Example:
+        >>> config_file("recipes/flowpp-cifar10").name
+        'flowpp-cifar10.yaml'
+    """
+    if Path(name).is_file():
+        return Path(name)
+    stem = name.removesuffix(".yaml").removeprefix("configs/")
+    if (found := preset(stem)) is not None:
+        return found
+    known = [*recipes(), *MODELS]
+    raise ZooError(f"--config {name}: there is no such file, and no recipe of that name.{suggestion(stem, known)}")
+
+
 def binary_variant(data: str) -> str:
     """The name of data with two levels: of the same images where they are there in that form.
 
@@ -229,11 +257,7 @@ def _family(data: str) -> str:
 
 def preset(name: str) -> Path | None:
     """The preset ``<name>.yaml``, from the repository or from the installed package; None where there is none."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if (path := folder / f"{name}.yaml").is_file():
-            return path
-    return None
+    return next((path for folder in _CONFIGS if (path := folder / f"{name}.yaml").is_file()), None)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

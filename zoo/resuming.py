@@ -10,11 +10,11 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loops import _Loop
 from pytorch_lightning.loops.fit_loop import RestartStage, _FitLoop
-from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
+from zoo.batches import BatchLoop, count_batches
 from zoo.errors import ZooError
 from zoo.lightning import datamodule_of, writes_row
 
@@ -54,7 +54,11 @@ class Resumption(Callback):
 
     @classmethod
     def attach(cls, trainer: Trainer) -> None:
-        """Add one to a Trainer that has none, and those of its loggers that keep something in checkpoints."""
+        """Add one to a Trainer that has none, and those of its loggers that keep something in checkpoints.
+
+        The Trainer counts batches from then on (:mod:`zoo.batches`).
+        """
+        count_batches(trainer)
         callbacks = cast(Any, trainer).callbacks  # public, and not declared
         if not any(isinstance(callback, cls) for callback in callbacks):
             callbacks.append(cls())
@@ -104,8 +108,9 @@ class Resumption(Callback):
         stored, self._stored = self._stored, None
         if stored is None:
             return
-        if stored.get("hyper_parameters", {}) != dict(pl_module.hparams):
-            _apply(self._configured, trainer)
+        before = stored.get("hyper_parameters", {})
+        if before != dict(pl_module.hparams):
+            _apply(self._configured, trainer, before.get("schedule") != pl_module.hparams.get("schedule"))
         _restore_random_state(pl_module, stored["zoo_random_states"], trainer.global_rank)
         for name, parameter in pl_module.named_parameters():
             if name in stored["zoo_gradients"]:
@@ -120,15 +125,16 @@ def _options(group: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name != "params"}
 
 
-def _apply(configured: list[list[dict[str, Any]]], trainer: Trainer) -> None:
+def _apply(configured: list[list[dict[str, Any]]], trainer: Trainer, anew: bool) -> None:
     """Let optimizers have options that the model has now and not those of a checkpoint, where training goes on otherwise.
 
-    A schedule goes on where it was: its learning rate changes by the ratio of the new one to the old one.
+    A schedule goes on where it was: its learning rate changes by the ratio of the new one to the old one. Where there is
+    another schedule (``anew``), the rate is that of the model, which the schedule changes.
     """
     for optimizer, groups in zip(trainer.optimizers, configured, strict=True):
         for group, options in zip(optimizer.param_groups, groups, strict=True):
             old, new = (each.get("initial_lr", each["lr"]) for each in (group, options))
-            rate = new if group["lr"] == old else group["lr"] * new / old if old else group["lr"]
+            rate = new if anew or group["lr"] == old else group["lr"] * new / old if old else group["lr"]
             group.update(options, lr=rate)
     for config in trainer.lr_scheduler_configs:
         if hasattr(config.scheduler, "base_lrs"):
@@ -276,7 +282,7 @@ class _ResumedFitLoop(_FitLoop):
         self.advance()
 
 
-class _ResumedEpochLoop(_TrainingEpochLoop):
+class _ResumedEpochLoop(BatchLoop):
     """Lightning's loop over an epoch's batches, of which some are behind and the last may be half done."""
 
     entry: dict[str, Any]
@@ -289,13 +295,13 @@ class _ResumedEpochLoop(_TrainingEpochLoop):
     def reset(self) -> None:
         """Keep the counters."""
         if self.entry["moment"] not in (BATCH_END, VALIDATION, VALIDATED):
-            _restore_class(self, _TrainingEpochLoop)
+            _restore_class(self, BatchLoop)
 
     def advance(self, data_fetcher: Any) -> None:
         """What follows the last batch, in place of another one; its validation and its counters are the caller's next."""
         if self.entry["moment"] == BATCH_END:
             self._log_row()
-        _restore_class(self, _TrainingEpochLoop)
+        _restore_class(self, BatchLoop)
         self._skip_next_val = self.entry["moment"] == VALIDATED or self.batch_progress.current.ready == 0
 
     def _log_row(self) -> None:
@@ -303,7 +309,7 @@ class _ResumedEpochLoop(_TrainingEpochLoop):
         module, connector = self.trainer.lightning_module, self.trainer._logger_connector
         due: dict[str, Tensor] = getattr(module, "due_metrics", dict)()
         connector._callback_metrics.update(due)
-        if writes_row(self.trainer) and not (module.automatic_optimization and self._should_accumulate()):
+        if writes_row(self.trainer):
             connector.log_metrics({**self.entry["row"], **due})
 
 

@@ -193,7 +193,7 @@ def test_a_class_of_ones_own_takes_its_ancestors_preset():
         (["--model"], "--model needs a value"),
         (["--model", "--gpus", "2"], "--model needs a value"),
         (["--model", "gan", "--gpus", "two"], "--gpus two: a whole number is needed"),
-        (["--model", "gan", "--gpus=-1"], "--gpus -1: a whole number is needed"),
+        (["--model", "gan", "--gpus=-2"], "--gpus -2: a whole number is needed"),
         (["--model", "gan", "--wandb", "onlin"], "--wandb: invalid choice: 'onlin' .*Did you mean online?"),
         (["--model", "gan", "--compile", "yes"], "no option yes"),
         (["--model", "gan", "--seed", "one"], "--seed: invalid int value: 'one'"),

@@ -163,7 +163,7 @@ def test_run_folder(run_folder):
     assert run_folder.parts[-3:] == ("runs", "gan-digits", "1")
     names = {str(path.relative_to(run_folder)) for path in run_folder.rglob("*") if path.is_file()}
     assert {"config.yaml", "metrics.csv", "checkpoints/last.ckpt", "pictures/samples.png"} <= names
-    assert [int(row["step"]) for row in rows(run_folder)] == list(range(30))
+    assert [int(row["step"]) for row in rows(run_folder)] == list(range(1, 31))
     assert read(run_folder / "checkpoints/last.ckpt")["global_step"] == 30
 
 
@@ -224,7 +224,7 @@ def test_options_at_a_resume_are_applied_or_refused(cli, new_run_folder):
     second, third = (yaml.safe_load((new_run_folder / f"config-{part}.yaml").read_text()) for part in (2, 3))
     assert (second["model"]["init_args"]["lr"], second["trainer"]["max_steps"]) == (1e-4, 33)
     assert (third["model"]["init_args"]["lr"], third["data"]["init_args"]["batch_size"]) == (1e-4, 100)
-    assert [int(row["step"]) for row in rows(new_run_folder)] == list(range(36))
+    assert [int(row["step"]) for row in rows(new_run_folder)] == list(range(1, 37))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")

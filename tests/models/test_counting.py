@@ -113,9 +113,9 @@ def test_what_is_held_out_does_not_count(tmp_path):
 @pytest.mark.parametrize("cls", [VAE, BetaVAE, AnnealedVAE])
 def test_batches_are_counted_and_not_steps(cls, tmp_path):
     model = vae(cls)
-    fit = trainer(tmp_path, 2, accumulate_grad_batches=4)
+    fit = trainer(tmp_path, 8, accumulate_grad_batches=4)
     fit.fit(model, loader(8))
-    assert fit.global_step == 2
+    assert fit.global_step == 8
     assert list(range(8)) == TIMES
 
 
@@ -159,13 +159,13 @@ def test_a_factor_vae_counts_batches(tmp_path):
 def test_a_run_goes_on_where_its_count_was(tmp_path, epochs):
     """Checkpoints that are written inside an epoch, at its end, and by hand; with gradients that are accumulated."""
     options = {"accumulate_grad_batches": 2}
-    limits = [{"max_steps": -1, "max_epochs": n} for n in (1, 3)] if epochs else [{"max_steps": n} for n in (1, 6)]
+    limits = [{"max_steps": -1, "max_epochs": n} for n in (1, 3)] if epochs else [{"max_steps": n} for n in (2, 12)]
     whole, first, rest = (vae(kl={"warmup": 9}) for _ in range(3))
     trainer(tmp_path, 0, Seeds(), **limits[1], **options, enable_checkpointing=False).fit(whole, loader(4))
     expected = list(range(12))
     assert expected == TIMES
     TIMES.clear()
-    saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=None if epochs else 1, save_top_k=-1)
+    saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=None if epochs else 2, save_top_k=-1)
     fit = trainer(tmp_path, 0, Seeds(), saving, **limits[0], **options)
     fit.fit(first, loader(4))
     fit.save_checkpoint(tmp_path / "last.ckpt")

@@ -158,7 +158,7 @@ def test_a_trained_discriminator_finds_the_ratio_of_the_densities():
     model = GAN(DataSpec("line", (1,)), network="mlp", width=64, depth=3)
     real, fake = (expectation_points(density, 2000).float().unsqueeze(1) for density in (P, Q))  # (2000, 1)
     steps = 800
-    adam = model.adam(model.discriminator.parameters(), lr=1e-2)
+    adam = model.build_optimizer(model.discriminator.parameters(), lr=1e-2)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     for _ in range(steps):
         adam.zero_grad()

@@ -101,8 +101,8 @@ def test_rows_hold_the_metrics_of_their_own_step(name, tmp_path):
         torch.manual_seed(0)
         fit(MODELS[name](Digits().spec), tmp_path / str(every), log_every_n_steps=every, max_steps=60)
     each, third = rows(tmp_path / "1"), rows(tmp_path / "3")
-    assert [int(row["step"]) for row in third] == list(range(2, 60, 3))
-    assert third == [row for row in each if (int(row["step"]) + 1) % 3 == 0]
+    assert [int(row["step"]) for row in third] == list(range(3, 61, 3))
+    assert third == [row for row in each if int(row["step"]) % 3 == 0]
 
 
 def test_the_newest_metrics_are_there_at_the_end_whatever_is_logged(tmp_path):
@@ -123,7 +123,7 @@ def test_a_run_that_is_stopped_logs_its_last_step(tmp_path):
     model = MODELS["diagonal, normal"](Digits().spec)
     fit(model, tmp_path, Stop(), log_every_n_steps=5, max_steps=100)
     fifth, last = rows(tmp_path)[:2]
-    assert (fifth["step"], last["step"]) == ("4", "6")
+    assert (fifth["step"], last["step"]) == ("5", "7")
     assert float(last["train/loss"]) == pytest.approx(model.latest_metrics["train/loss"].item())
 
 

@@ -123,7 +123,7 @@ def test_rows_belong_to_checkpoints(tmp_path, options):
     after = logger.after_save_checkpoint
     logger.after_save_checkpoint = lambda it: seen.__setitem__(it._last_checkpoint_saved, rows(tmp_path)) or after(it)
     whole = trained_rows(tmp_path, logger, **options)
-    assert [int(row["step"]) for row in whole] == list(range(12))
+    assert [int(row["step"]) for row in whole] == list(range(1, 13))
     bytes_of_whole = (tmp_path / "metrics.csv").read_bytes()
     assert len(seen) == 4
     for path, at_checkpoint in seen.items():
@@ -207,9 +207,9 @@ def test_an_offline_run_and_its_resumption_are_one_run(cli, monkeypatch):
     assert (first["project"], first["name"]) == ("zoo", "gan-digits-s3")
     assert first["config"]["data"]["class_path"] == "datamodules.Digits"
     assert first["config"]["loss"] == second["config"]["loss"]
-    # the validation of the fourth and of the eighth batch comes last; rows are numbered from 0
-    assert first["summary"]["trainer/global_step"] == 3
-    assert second["summary"]["trainer/global_step"] == 7
+    # the validation of the fourth and of the eighth batch comes last
+    assert first["summary"]["trainer/global_step"] == 4
+    assert second["summary"]["trainer/global_step"] == 8
     assert first["summary"]["samples"]["_type"].startswith("images")
     with (folder / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
@@ -219,5 +219,5 @@ def test_an_offline_run_and_its_resumption_are_one_run(cli, monkeypatch):
     numbers = [row["_step"] for part in parts for row in part]
     assert numbers == sorted(set(numbers)), "uploaded one after the other, none stands in another's place"
     trained = [row["trainer/global_step"] for part in parts for row in part if "train/jsd" in row]
-    assert trained == list(range(8))
+    assert trained == list(range(1, 9))
     assert f"wandb sync {folder.resolve()}/wandb/offline-run-*" in out

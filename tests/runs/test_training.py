@@ -38,7 +38,7 @@ def steps(folder: Path) -> list[int]:
 def test_the_run_folder(run):
     assert run.folder == Path("runs/vae-digits/1")
     assert run.checkpoint == run.folder / "checkpoints/best.ckpt"
-    assert steps(run.folder) == [0, 1, 2, 3]
+    assert steps(run.folder) == [1, 2, 3, 4]
     model = zoo.load(run.checkpoint)
     assert model.latent_dim == 2
     assert run.trainer.global_step == 4
@@ -61,7 +61,7 @@ def test_the_commands_go_on_with_it(cli, run):
     status, out, err = cli("fit", "--config", run.folder / "config-2.yaml", "--wandb", "off")
     assert status == 0, err
     assert out.splitlines()[-1] == "run: runs/vae-digits/2"
-    assert steps(Path("runs/vae-digits/2")) == [0, 1, 2, 3, 4, 5], "as many as it had in the end"
+    assert steps(Path("runs/vae-digits/2")) == [1, 2, 3, 4, 5, 6], "as many as it had in the end"
 
 
 def test_python_goes_on_with_it(run):
@@ -70,7 +70,7 @@ def test_python_goes_on_with_it(run):
         VAE(data.spec, hidden=8, latent_dim=2), data, resume=run.folder / "checkpoints/last.ckpt", max_steps=6, **QUIET
     )
     assert again.folder == run.folder.resolve()
-    assert steps(run.folder) == [0, 1, 2, 3, 4, 5]
+    assert steps(run.folder) == [1, 2, 3, 4, 5, 6]
     with pytest.raises(ZooError, match=r"checkpoint of zoo.models.vae.VAE, not of zoo.models.gan.GAN"):
         fit(GAN(data.spec), data, resume=run.checkpoint, max_steps=8, **QUIET)
 
@@ -85,7 +85,7 @@ def test_what_was_given_is_used(tmp_path):
     assert [each for each in run.trainer.callbacks if isinstance(each, MetricsProgressBar)] == [given[1]]
     assert not (run.folder / "checkpoints").exists()
     assert (run.folder / "pictures/samples.png").exists()
-    assert steps(run.folder) == [0, 1]
+    assert steps(run.folder) == [1, 2]
     assert list((tmp_path / "other").rglob("metrics.csv"))
     assert "callbacks" not in yaml.safe_load((run.folder / "config.yaml").read_text())["trainer"]
 

@@ -1,10 +1,12 @@
 """The arguments of a command as one table: what is understood and refused, ``--help``, and what the parser is told."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from zoo import registry
+from zoo.cli.habits import SHORT
 from zoo.errors import ZooError
 
 __all__ = ["Argument", "Arguments"]
@@ -21,7 +23,8 @@ class Argument:
         name: The name without dashes; ``data.OPTION`` stands for all that begin with ``data.``.
         help: Its lines in ``--help``, where it is left out if there are none.
         metavar: What the value is called there.
-        type: ``str``, ``int``, ``bool``, ``Path`` or a ``Literal``; None for what is handed on as it was typed.
+        type: ``str``, ``int``, ``bool``, ``Path`` or a ``Literal``; ``list`` for a number of GPUs or their numbers;
+            None for what is handed on as it was typed.
         default: The value where it is not typed.
         required: Whether it must be typed.
         least: The least number that is accepted.
@@ -30,7 +33,7 @@ class Argument:
         several: Whether it may be typed several times; the value is then a list.
         setting: Whether it is stored in ``config.yaml``, and so is an argument of the parser too.
         optional: Whether the value may be left out; it is then empty.
-        expected: What is accepted, in the words of an error, where the type does not say it well.
+        expected: What is accepted, in the words of an error, where the type does not say it.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Argument:
             return self._registered(text, self.entries)
         if self.type is int:
             return self._number(text)
+        if self.type is list:
+            return self._gpus(text)
         if self.endings and not text.endswith(self.endings):
             raise ZooError(f"--{self.name} {text}: the name must end in {' or '.join(self.endings)}")
         return self.type(text)
@@ -88,11 +93,23 @@ class Argument:
         try:
             number = int(text)
         except ValueError:
-            problem = f" {text}: {self.expected}" if self.expected else f": invalid int value: {text!r}"
-            raise ZooError(f"--{self.name}{problem}") from None
+            least = "" if self.least is None else f", {self.least} or more,"
+            raise ZooError(f"--{self.name}: invalid int value: {text!r}; a whole number{least} is needed") from None
         if self.least is not None and number < self.least:
-            raise ZooError(f"--{self.name} {number}: {self.expected or f'{self.least} or more is needed'}")
+            raise ZooError(f"--{self.name} {number}: {self.least} or more is needed")
         return number
+
+    def _gpus(self, text: str) -> int | list[int]:
+        """``2`` as a number; ``2,3`` and ``3,`` as a list; -1 is all that there are."""
+        parts = [part.strip() for part in text.split(",")]
+        numbers = [int(part) for part in parts if part.isascii() and part.isdecimal()]
+        if text.strip() == "-1":
+            return -1
+        if len(parts) == len(numbers) == 1:
+            return numbers[0]
+        if len(numbers) == len([part for part in parts if part]) == len(set(numbers)) > 0 and "" not in parts[:-1]:
+            return numbers
+        raise ZooError(f"--{self.name} {text}: {self.expected}")
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,7 @@ class Arguments:
         about: What the command does, lines above the table.
         more: Lines below it.
         words: What words without dashes are, where they are accepted; they are then what is handed on.
+        loose: Whether an option that is none of them, and has no group, is handed on as well: it may be one of a group's.
     """
 
     command: str
@@ -114,6 +132,7 @@ class Arguments:
     about: str = ""
     more: str = ""
     words: str = ""
+    loose: bool = False
 
     def read(self, argv: list[str]) -> tuple[dict[str, Any], list[str]]:
         """What was typed: the values by name, and what is handed on to the parser, in the order typed.
@@ -173,15 +192,31 @@ class Arguments:
     def _find(self, option: str) -> Argument:
         """The argument that ``--name`` is, or is an option of."""
         name = option.removeprefix("--")
+        if (ours := self._as_ours(name)) is not None:
+            return ours
         for argument in self.table:
             group = argument.name.removesuffix(_GROUP)
             if name == argument.name or (group != argument.name and name.startswith(f"{group}.")):
                 return argument
+        if self.loose and "." not in name and not difflib.get_close_matches(option, self._names, n=1, cutoff=0.8):
+            return Argument(name)
         raise self._unknown(option)
 
+    def _as_ours(self, name: str) -> Argument | None:
+        """The argument that other tools, or another of the commands, call so; None for one that is not such a word."""
+        plain = name.replace("-", "_")
+        meant = {argument.name: argument for argument in self.table if argument.type is not None}
+        if name in {argument.name for argument in self.table}:
+            return None
+        other = {"ckpt_path": "ckpt", "num_samples": "n", "output": "out"}.get(SHORT.get(plain, plain), plain)
+        return meant.get(plain) or meant.get(SHORT.get(plain, plain)) or meant.get(other)
+
     def _unknown(self, typed: str) -> ZooError:
-        names = [f"--{argument.name}" for argument in self.table if argument.help and not argument.name.endswith(_GROUP)]
-        return ZooError(f"no option {typed}.{registry.suggestion(typed, names)}{self._hint}")
+        return ZooError(f"no option {typed}.{registry.suggestion(typed, self._names)}{self._hint}")
+
+    @property
+    def _names(self) -> list[str]:
+        return [f"--{argument.name}" for argument in self.table if argument.help and not argument.name.endswith(_GROUP)]
 
     @property
     def _hint(self) -> str:

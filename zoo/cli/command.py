@@ -22,7 +22,7 @@ class Command:
 
     Attributes:
         model, data: A registered name, a dotted class path, or None.
-        gpus: The number of GPUs, or None.
+        gpus: The number of GPUs, -1 for all, a list of them, or None.
         configs: The files given with ``--config``, in the order typed.
         settings: What ``config.yaml`` stores beside the options of classes: checkpoint, W&B mode, seed, compilation.
         resume: The checkpoint to go on with, empty for the newest one, or None; once it is found it is among the settings.
@@ -37,7 +37,7 @@ class Command:
         values, self.rest = FIT.read(argv)
         self.model: str | None = values.get("model")
         self.data: str | None = values.get("data")
-        self.gpus: int | None = values.get("gpus")
+        self.gpus: int | list[int] | None = values.get("gpus")
         self.configs: list[str] = values.get("config", [])
         stored = {"seed": "seed_everything"} | {argument.name: argument.name for argument in FIT.table if argument.setting}
         self.settings: dict[str, Any] = {key: values[name] for name, key in stored.items() if name in values}
@@ -107,7 +107,8 @@ def expand(command: Command, ancestor: Callable[[str], str] = lambda path: "defa
         short.append(f"--data={path}")
         short += [f"--data.{name}={'null' if value is None else value}" for name, value in options.items()]
     if command.gpus is not None:
-        short += [f"--trainer.accelerator={'gpu' if command.gpus else 'cpu'}", f"--trainer.devices={command.gpus or 1}"]
+        devices = str(command.gpus or 1).replace(" ", "")
+        short += [f"--trainer.accelerator={'gpu' if command.gpus else 'cpu'}", f"--trainer.devices={devices}"]
     settings = [
         f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in command.settings.items()
     ]

@@ -14,6 +14,7 @@ from zoo.distributed import require_gpus
 from zoo.errors import ZooError
 from zoo.files import read_yaml
 from zoo.lightning import process_rank, quiet_lightning
+from zoo.options import require_seed
 from zoo.registry import import_class
 from zoo.runs.checkpoints import load, named_in_config
 from zoo.runs.folder import newest_config, run_of
@@ -28,7 +29,7 @@ def evaluate(
     ckpt: str,
     data: str | None,
     data_options: list[str],
-    gpus: int,
+    gpus: int | list[int],
     out: Path | None,
     seed: int,
     trust: Sequence[str] | None = None,
@@ -36,6 +37,7 @@ def evaluate(
 ) -> None:
     """Print, store and draw the evaluation of a checkpoint, as the options of the command say."""
     require_gpus(gpus)
+    require_seed(seed)
     quiet_lightning()
     seed_everything(seed, verbose=False)  # data that are drawn at random take it too
     model = load(ckpt, trust=trust or ())

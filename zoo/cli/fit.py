@@ -11,6 +11,8 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from zoo import registry
 from zoo.cli.command import Command, data_options, expand
+from zoo.cli.config_files import require_known_names
+from zoo.cli.habits import as_typed_here
 from zoo.cli.help import help_of_classes
 from zoo.cli.options import FIT
 from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
@@ -19,6 +21,7 @@ from zoo.errors import ZooError
 from zoo.files import read_yaml
 from zoo.lightning import option_strings, process_rank, quiet_lightning
 from zoo.models.base import GenerativeModule
+from zoo.options import require_seed
 from zoo.registry import import_class
 from zoo.runs import training
 from zoo.runs.checkpoints import newest_checkpoint
@@ -77,6 +80,7 @@ class ZooCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Expand the short arguments, refuse what is no option by its exact name, and parse."""
         command = self.command
+        command.configs = [str(registry.config_file(name)) for name in command.configs]
         if command.resume is not None:
             self._resume(command)
         if command.ckpt_path and not command.model and not command.configs:
@@ -89,20 +93,45 @@ class ZooCLI(LightningCLI):
         if command.asks_help:
             print(help_of_classes(command))
             raise SystemExit(0)
-        arguments = expand(command, _ancestor)
+        arguments = self._expanded(command)
+        for path in command.configs:
+            require_known_names(path, option_strings(parser), self._classes(arguments))
         self._refuse_unknown(parser, arguments)
         self.config = self.parser.parse(arguments)
         if isinstance(devices := self.config.trainer.devices, str) and devices.isdecimal():
             self.config.trainer.devices = int(devices)  # the parser tries `str` first and would save '4'
+        require_seed(self.config.seed_everything if type(self.config.seed_everything) is int else None)
+
+    def _expanded(self, command: Command) -> list[str]:
+        """The arguments of a command, those that were typed without their group, or as elsewhere, put in our words."""
+        parser: LightningArgumentParser = self.parser
+        known = {option for option in option_strings(parser) if option.startswith("--")}
+        strange = [word.partition("=")[0] for word in command.rest if word.startswith("--")]
+        if strange := [option for option in strange if "." not in option and option.removesuffix("+") not in known]:
+            for group, cls in self._classes(expand(command, _ancestor)).items():
+                known |= {f"--{group}.{option}" for option in option_names(cls)}
+            meant = {option: as_typed_here(option, sorted(known)) for option in strange}
+            command.rest = [
+                meant.get(word.partition("=")[0], word.partition("=")[0]) + "".join(word.partition("=")[1:])
+                if word.startswith("--")
+                else word
+                for word in command.rest
+            ]
+            if process_rank() == 0:
+                print(*(f"{typed} is {option}" for typed, option in meant.items()), sep=", ", file=sys.stderr)
+            if command.data is not None:
+                registry.require_own_options(command.data, data_options(command.rest))
+        return expand(command, _ancestor)
 
     def _resume(self, command: Command) -> None:
         """Find what ``--resume`` stands for; where there is nothing to go on with, training starts anew."""
         found = command.resume or (os.environ.get("ZOO_RESUME") if process_rank() else None)
         if not found:
-            names = self._names(expand(command, _ancestor))
-            if (path := newest_checkpoint(command.root, *names)) is None:
+            names = self._names(self._expanded(command))
+            if (path := newest_checkpoint(command.root, *names, command.settings.get("name"))) is None:
                 print(f"no checkpoint of {'-'.join(names)} in {command.root}: starting anew.", file=sys.stderr)
                 return
+            command.settings.pop("name", None)  # which its folder has
             found = os.environ["ZOO_RESUME"] = str(path)  # for the processes that Lightning starts
             print(f"going on with {found}")
         command.settings["ckpt_path"] = found
@@ -163,9 +192,12 @@ class ZooCLI(LightningCLI):
                     continue
                 options = option_names(cls)
                 name = key.removeprefix(f"--{group}.").removeprefix("init_args.")
-                if name.partition(".")[0] in options or name in ("class_path", "help"):
+                first = name.partition(".")[0]
+                grouped = any(option.startswith(f"{first}.") for option in options)
+                if name in options or name in ("class_path", "help") or (first in options and not grouped):
                     continue
                 whose, near = f" of {cls.__name__}", [f"--{group}.{option}" for option in options]
+                near = [option for option in near if grouped and option.startswith(f"--{group}.{first}.")] or near
             raise unknown_option(key, whose, near)
 
     def instantiate_classes(self) -> None:
@@ -178,7 +210,7 @@ class ZooCLI(LightningCLI):
     def config_text(self) -> str:
         """Every setting as YAML, of which the run's ``config.yaml`` is made: a run that starts anew."""
         again = self.config.clone()
-        again.ckpt_path = None
+        again.ckpt_path = again.name = None
         return self.parser.dump(again, skip_unset=False)
 
 
@@ -194,6 +226,8 @@ def fit(command: Command) -> None:
         resume=cli.config.ckpt_path,
         wandb=cli.config.wandb,
         compile=cli.config.compile,
+        name=cli.config.name,
+        checkpoint_every=cli.config.checkpoint_every,
         config=cli.config_text(),
         **options,
     )

@@ -1,16 +1,21 @@
 """The commands: what each is handed to, what `--help` says, and how errors are shown."""
 
+import importlib.metadata
 import importlib.util
 import os
+import platform
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from zoo import registry
 from zoo.cli.command import Command
+from zoo.cli.completion import completion
 from zoo.cli.options import COMPARE, EVALUATE, FIT, SAMPLE
 from zoo.errors import ZooError
 
-__all__ = ["list_zoo", "main"]
+__all__ = ["list_zoo", "main", "run"]
 
 
 def list_zoo() -> str:
@@ -19,6 +24,7 @@ def list_zoo() -> str:
     for title, entries in (("Models (--model NAME)", registry.MODELS), ("Data sets (--data NAME)", registry.DATA)):
         width = 2 + max(map(len, entries))
         lines += [title, *(f"  {name:<{width}}{entry.summary}" for name, entry in entries.items()), ""]
+    lines += ["Recipes (--config NAME)", *(f"  {name}" for name in registry.recipes()), ""]
     lines.append("Start:  python -m zoo.fit --model gan        Help:  python -m zoo.fit --help")
     return "\n".join(lines)
 
@@ -72,25 +78,77 @@ def _require_own_packages() -> None:
             raise ZooError(f"{found and found.origin} hides the zoo's own package {name}: rename it, or start elsewhere.")
 
 
+def _version() -> str:
+    """The versions of the zoo and of what it stands on."""
+    found = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "pytorch-lightning")]
+    return f"zoo {vars(sys.modules['zoo'])['__version__']} ({', '.join(found)}, Python {platform.python_version()})"
+
+
+def run(argv: list[str] | None = None) -> None:
+    """``python -m zoo`` and ``zoo``: a command with its arguments, ``zoo fit --model vae``; without any, what there is."""
+    command, *rest = (sys.argv[1:] if argv is None else argv) or [""]
+    if command.replace("_", "-") in ("--version", "-V"):
+        print(_version())
+    elif command == "--completion":
+        _shown(lambda: print(completion(rest[0] if rest else "")))
+    elif command in _COMMANDS:
+        main(command, rest)
+    elif command.startswith("--model") or command.startswith("--data"):
+        main("fit", [command, *rest])  # what else would it be
+    elif command in ("", "-h", "--help", "list"):
+        _shown(lambda: print(list_zoo()))
+    else:
+        there = f"{registry.suggestion(command, _COMMANDS)} There are {', '.join(_COMMANDS)}."
+        print(f"error: no command {command}.{there}", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def main(command: str, argv: list[str] | None = None) -> None:
     """Run a command; what a person got wrong is printed in a line or two, exit status 2."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] == command:  # python -m zoo.fit fit
+        argv = argv[1:]
     # How long GNU's OpenMP lets threads spin while they wait for work: its default stops other programs' threads, and so
     # their own, on a machine that is in use; without any, small networks train several times slower on one that is not.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    _shown(lambda: _run(command, argv))
+
+
+def _run(command: str, argv: list[str]) -> None:
+    if argv[:1] == ["--version"]:
+        print(_version())
+        return
+    _require_own_packages()
+    table, function = _COMMANDS[command]
+    if command != "fit" and not {"-h", "--help"}.isdisjoint(argv):
+        print(table.help())
+        return
+    function(argv)
+
+
+def _shown(function: Callable[[], None]) -> None:
+    """Call it; what a person got wrong is printed in a line or two, and a warning in one, without its place in the code."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, category, *place, **more: f"warning: {' '.join(str(message).split())}\n"
     try:
-        _require_own_packages()
-        if command != "fit" and not {"-h", "--help"}.isdisjoint(argv):
-            print({"sample": SAMPLE, "evaluate": EVALUATE, "compare": COMPARE}[command].help())
-            return
-        {"fit": _fit, "sample": _sample, "evaluate": _evaluate, "compare": _compare}[command](argv)
+        function()
     except ZooError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(getattr(error, "status", 2)) from None
     except BrokenPipeError:  # whoever reads, as in `... --help | head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        warnings.formatwarning = before
+
+
+_COMMANDS = {
+    "fit": (FIT, _fit),
+    "sample": (SAMPLE, _sample),
+    "evaluate": (EVALUATE, _evaluate),
+    "compare": (COMPARE, _compare),
+}

@@ -35,15 +35,26 @@ FIT = Arguments(
         ),
         Argument(
             "gpus",
-            "train on N GPUs; 0 trains on the CPU (default: one GPU where there is one)",
+            "train on N GPUs, on those of a list (2,3), on all (-1), on the CPU (0); default: one GPU, if there is one",
             "N",
-            int,
-            least=0,
-            expected="a whole number is needed, 0 for the CPU",
+            list,
+            expected="a whole number is needed, 0 for the CPU, -1 for all GPUs, or a list of them: 2,3",
         ),
-        Argument("seed", "random seed (default 0)", "N", int),
+        Argument("seed", "random seed, 0 or more (default 0)", "N", int, least=0),
+        Argument("name", "a name for the run, in place of its number", "NAME", str, setting=True),
         Argument(
-            "config", "settings from a YAML file, such as a run's config.yaml, over the preset", "FILE", str, several=True
+            "checkpoint_every",
+            "write last.ckpt every N batches, or minutes (10m), not at the end of epochs",
+            "N",
+            str,
+            setting=True,
+        ),
+        Argument(
+            "config",
+            "settings over the preset: a file, as a run's config.yaml, or a recipe (python -m zoo lists them)",
+            "FILE",
+            str,
+            several=True,
         ),
         Argument("ckpt_path", "go on with a run: all states, the same folder, the same W&B run", "FILE", str, setting=True),
         Argument(
@@ -68,7 +79,7 @@ FIT = Arguments(
             default=False,
             setting=True,
         ),
-        Argument("model.OPTION", "an option of the model:    --model.lr 3e-4", "V"),
+        Argument("model.OPTION", "an option of the model, also without its group where no other has it:  --lr 3e-4", "V"),
         Argument("data.OPTION", "an option of the data:     --data.root ~/data --data.batch_size 128", "V"),
         Argument(
             "trainer.OPTION", "an option of the Trainer:  --trainer.max_steps 1000 --trainer.precision bf16-mixed", "V"
@@ -81,8 +92,8 @@ Options win over files, files over the preset. Results: runs/<model>-<data>/<num
 More:  python -m zoo                          lists models and data sets
        python -m zoo.fit --model NAME --help  the options of that model, and of its data
        python -m zoo.fit --help-all           every option of the Trainer as well
-       python -m zoo.sample --help            samples from a checkpoint
-       python -m zoo.evaluate --help          test metrics of a checkpoint""",
+       python -m zoo.sample --help, python -m zoo.evaluate --help    what can be done with a checkpoint""",
+    loose=True,
 )
 
 _CKPT = Argument("ckpt", "a run's checkpoints/last.ckpt or best.ckpt", "FILE", str, required=True)
@@ -160,7 +171,14 @@ EVALUATE = Arguments(
             Literal["mean", "sampled", "both"],
             "mean",
         ),
-        Argument("gpus", "0 (default): CPU; 1: one GPU", "N", int, 0, least=0),
+        Argument(
+            "gpus",
+            "N GPUs, those of a list (2,3), all (-1), or the CPU (0, the default)",
+            "N",
+            list,
+            0,
+            expected="a whole number is needed, 0 for the CPU, -1 for all GPUs, or a list of them: 2,3",
+        ),
         _SEED,
         _TRUST,
         Argument("out", "JSON file (default: evaluation.json in the run folder)", "FILE", Path),

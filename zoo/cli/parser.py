@@ -1,8 +1,10 @@
 """What the parser knows of classes and options, and errors of it that a person can use."""
 
 import re
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
@@ -40,7 +42,8 @@ class _Refusal(Exception):
         option = next((name for name in typed if name.endswith((f".{key}", f"--{key}"))), key)
         choices = re.findall(r"'([^']+)'", kind) if kind.startswith("typing.Literal") else []
         accepted = ", ".join(choices) or re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind).replace("NoneType", "null")
-        return ZooError(f"{option} {value}: {accepted} is accepted.{registry.suggestion(value, choices)}")
+        where = "" if option in typed else _file_with(key.rpartition(".")[2], arguments)
+        return ZooError(f"{where}{option} {value}: {accepted} is accepted.{registry.suggestion(value, choices)}")
 
 
 class Parser(LightningArgumentParser):
@@ -58,6 +61,13 @@ class Parser(LightningArgumentParser):
         raise _Refusal(str(message), ex)
 
 
+def _file_with(name: str, arguments: Sequence[str]) -> str:
+    """``FILE: `` for the last configuration file that has an option of this name, which is the one that counts."""
+    files = [Path(value) for key, _, value in (each.partition("=") for each in arguments) if key == "--config"]
+    found = (path for path in reversed(files) if path.is_file() and re.search(rf"\b{name}\b *:", path.read_text()))
+    return next((f"{path}: " for path in found), "")
+
+
 def _origin(error: BaseException | None, kinds: type | tuple[type, ...]) -> Any:
     """The error of those kinds that led to ``error``, if one did: the parser wraps what is raised inside it."""
     while error is not None and not isinstance(error, kinds):
@@ -67,13 +77,33 @@ def _origin(error: BaseException | None, kinds: type | tuple[type, ...]) -> Any:
 
 @contextmanager
 def unwrapped() -> Iterator[None]:
-    """Raise the ZooError of a constructor as it is; other errors come with the parser's account of them."""
+    """Raise what a constructor raised, which the parser wraps: a ZooError as it is, another one as a line with its place."""
     try:
         yield
-    except ValueError as error:
+    except Exception as error:
         if (ours := _origin(error, ZooError)) is not None:
             raise ours from None
-        raise
+        found: BaseException | None = error
+        while found is not None and _is_of_parser(found):
+            found = found.__cause__ or found.__context__
+        found = found or error
+        frames = traceback.extract_tb(found.__traceback__)
+        last = next((each for each in reversed(frames) if "site-packages" not in each.filename), frames[-1])
+        what = " ".join(str(found).split())[:400]
+        kind = ZooError if "site-packages" in last.filename else _OwnError
+        raise kind(f"{type(found).__name__}: {what} ({last.filename}, line {last.lineno})") from error
+
+
+class _OwnError(ZooError):
+    """What a class of somebody's own raised: the program ends with status 1, as by any error of a program."""
+
+    status = 1
+
+
+def _is_of_parser(error: BaseException) -> bool:
+    """Whether an error comes out of the parser's own code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return not frames or "jsonargparse" in Path(frames[-1].filename).parts or Path(frames[-1].filename).name == "argparse.py"
 
 
 def option_names(cls: type) -> list[str]:

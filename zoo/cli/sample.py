@@ -7,6 +7,7 @@ import torch
 
 from zoo import evaluation
 from zoo.errors import ZooError
+from zoo.options import require_seed
 from zoo.runs.checkpoints import load
 
 __all__ = ["sample"]
@@ -14,6 +15,7 @@ __all__ = ["sample"]
 
 def sample(ckpt: str, n: int, out: Path, seed: int, device: str, trust: Sequence[str] | None = None) -> None:
     """Write samples of a checkpoint's model, as the options of the command say."""
+    require_seed(seed)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from zoo.distributed import Share, gather
 from zoo.errors import ZooError
@@ -19,6 +18,7 @@ from zoo.metrics.disentanglement.points import check_points
 from zoo.metrics.disentanglement.scores import GROUPS, SCORES, PointScores
 from zoo.models.base import Autoencodes, GenerativeModule, HasPosterior
 from zoo.plots import heat_map
+from zoo.progress import progress_bar
 
 __all__ = [
     "ALL_SCORES",
@@ -189,7 +189,7 @@ def evaluate_disentanglement(
     Raises:
         ZooError: if no points can be drawn, since a code is not finite or there are no examples.
     """
-    bar = tqdm(names, "encoding", unit=" scores", disable=not progress)
+    bar = progress_bar(names, "encoding", unit="scores", hidden=not progress)
     wanted = sizes.points + sizes.test_points
     if encoder is not None:
         codes, factors = draw_codes(encoder, encoder.data, wanted, seed)

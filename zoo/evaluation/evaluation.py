@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
@@ -26,6 +27,7 @@ from zoo.evaluation.likelihood import STANDARD_ERROR, Likelihood, likelihood_of_
 from zoo.evaluation.sample_report import SampleReport, requested_sample_scores, sample_report
 from zoo.files import write_atomically
 from zoo.models.base import GenerativeModule, HasLikelihood
+from zoo.progress import progress_bar
 from zoo.spec import spec_of
 
 __all__ = ["SCHEMA", "Evaluation", "evaluate"]
@@ -157,7 +159,7 @@ def evaluate(
     sample_count: int = 2000,
     seed: int = 0,
     accelerator: str = "auto",
-    devices: int = 1,
+    devices: int | list[int] = 1,
     progress: bool = True,
 ) -> Evaluation:
     """Tests a trained model on the test split of its data: what ``python -m zoo.evaluate`` does.
@@ -186,7 +188,7 @@ def evaluate(
         sample_count: Test examples, and samples, that are compared.
         seed: The seed of what is drawn.
         accelerator: Lightning's name of where to compute: ``cpu``, ``gpu``, ``mps``, or ``auto``.
-        devices: How many of them; each has a process, and all give what one would.
+        devices: How many of them, -1 for all, or their numbers; each has a process, and all give what one would.
         progress: Whether to show progress bars.
 
     Returns:
@@ -218,15 +220,18 @@ def evaluate(
         if value is not None and value < least:
             raise ZooError(f"{name} {value}: {least} or more is needed")
     _require_same_data(model, data)
+    if samples and not isinstance(model, HasLikelihood):
+        raise ZooError(f"--samples {samples}: {type(model).__name__} has no likelihood; leave --samples out.")
     requested, of_samples = requested_scores(model, data, scores, representation), requested_sample_scores(sample_scores)
     device, begun = model.device, time.perf_counter()
     # The first process computes some scores alone, and the others wait.
-    strategy = DDPStrategy(timeout=timedelta(days=1)) if devices > 1 else "auto"
+    several = (len(devices) if isinstance(devices, list) else torch.cuda.device_count() if devices == -1 else devices) > 1
+    strategy = DDPStrategy(timeout=timedelta(days=1)) if several else "auto"
     trainer = Trainer(
         accelerator=accelerator,
         devices=devices,
         strategy=strategy,
-        callbacks=[_Seed(seed)],
+        callbacks=[_Seed(seed), *([_TestBar()] if progress else [])],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -329,6 +334,39 @@ class _Seed(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         torch.manual_seed(self.seed)
+
+
+class _TestBar(ProgressBar):
+    """The batches that are tested, as the zoo shows them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._bar: Any = None
+
+    def disable(self) -> None:
+        """Show nothing: Lightning calls this on all processes but the first."""
+        self._enabled = False
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start it."""
+        super().on_test_start(trainer, pl_module)
+        counts = trainer.num_test_batches
+        total = int(sum(counts)) if all(isinstance(count, int) for count in counts) else None
+        self._bar = progress_bar(what="testing", total=total, hidden=not self._enabled)
+
+    def on_test_batch_end(self, *args: Any) -> None:
+        """Move it."""
+        self._bar.update()
+
+    def on_test_end(self, *args: Any) -> None:
+        """Leave it."""
+        self._bar.close()
+
+    def on_exception(self, *args: Any) -> None:
+        """The same."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _require_same_data(model: GenerativeModule, data: LightningDataModule) -> None:

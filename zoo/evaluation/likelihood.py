@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from tqdm import tqdm
 
 from zoo.data_check import CHECKED_BATCHES, check_batch
 from zoo.distributed import gather, processes, rank
@@ -18,6 +17,7 @@ from zoo.errors import ZooError
 from zoo.evaluation.inference import inference, whole_test_split
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.models.base import Autoencodes, GenerativeModule, HasLikelihood, HasPosterior
+from zoo.progress import progress_bar
 
 __all__ = ["STANDARD_ERROR", "Likelihood", "evaluate_likelihood", "likelihood_of_examples"]
 
@@ -132,7 +132,7 @@ def _of_examples(
     places, log_p = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.float64)]
     codes = [torch.empty(0, latent_dim, dtype=torch.float64)]
     hidden = not progress or rank() > 0
-    bar = tqdm(whole_test_split(data), f"log p(x), {samples} samples", unit=" batches", disable=hidden)
+    bar = progress_bar(whole_test_split(data), f"log p(x), {samples} samples", hidden=hidden)
     with inference(model, seed):
         for number, batch in enumerate(bar):
             if number < CHECKED_BATCHES:

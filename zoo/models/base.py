@@ -1,5 +1,6 @@
 """What every model of the zoo is: a LightningModule with an objective and samples; the steps are written once, here."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -12,8 +13,9 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
+from zoo.batches import last_batch
 from zoo.data_check import CHECKED_BATCHES, check_batch
 from zoo.distributed import all_sum, common_noise, processes, separate_noise, weighted
 from zoo.distributions.component import Component, Family
@@ -22,7 +24,8 @@ from zoo.errors import ZooError
 from zoo.lightning import attached_trainer, set_hyperparameters, writes_row
 from zoo.metrics.epoch_mean import EpochMean
 from zoo.nets.batch_norm import synchronize_batch_norm
-from zoo.options import plain
+from zoo.optimizers import Optimization, OptimizerName, ScheduleName
+from zoo.options import options_of, plain
 from zoo.resuming import Resumption
 from zoo.spec import Batch, DataSpec
 
@@ -125,8 +128,13 @@ class GenerativeModule(LightningModule, ABC):
 
     Arguments:
         spec: The data's description, a :class:`~zoo.spec.DataSpec` or its dict. The command line fills it in.
+        optimizer: ``adam``, ``adamw``, ``adamax``, ``nadam``, ``radam``, ``sgd``, ``rmsprop`` or ``adagrad``.
+        optimizer_options: Options of torch's class: ``{weight_decay: 0.01}``.
+        schedule: Of the learning rate: ``constant``, ``linear``, ``cosine`` or ``exponential``.
+        schedule_options: ``{warmup: 1000, final: 0.1, batches: 50000}``; see :class:`~zoo.optimizers.Optimization`.
 
     Attributes:
+        optimization: These four.
         latest_metrics: The newest training metrics by their full names, tensors on the device.
         training_batches: The batches that training has begun, of all runs that went on from one another.
 
@@ -142,10 +150,21 @@ class GenerativeModule(LightningModule, ABC):
     components: ClassVar[Mapping[str, Family]] = {}  # the arguments that name a component: ``X``, beside ``X_options``
     lr: float = 1e-3
 
-    def __init__(self, spec: DataSpec | dict):
+    def __init__(
+        self,
+        spec: DataSpec | dict,
+        optimizer: OptimizerName = "adam",
+        optimizer_options: dict[str, Any] | None = None,
+        schedule: ScheduleName = "constant",
+        schedule_options: dict[str, Any] | None = None,
+    ):
         super().__init__()
         self.spec = DataSpec.of(spec)
-        self.save_hyperparameters(ignore=["spec", *(f"{kind}{end}" for kind in self.components for end in ("", "_options"))])
+        self.optimization = Optimization(optimizer, optimizer_options or {}, schedule, schedule_options or {})
+        taken = options_of(type(self))  # a constructor that takes a spec alone is not to get more from a checkpoint
+        apart = [f"{kind}{end}" for kind in self.components for end in ("", "_options")]
+        ours = inspect.signature(GenerativeModule.__init__).parameters
+        self.save_hyperparameters(ignore=["spec", *apart, *(name for name in ours if name not in taken)])
         kept = {name: plain(name, value) for name, value in self.hparams.items()}
         set_hyperparameters(self, {"spec": self.spec.to_dict(), **kept})
         self.latest_metrics: dict[str, Tensor] = {}
@@ -253,10 +272,22 @@ class GenerativeModule(LightningModule, ABC):
         self.training_batches += torch.is_grad_enabled()
         return t
 
+    def on_train_start(self) -> None:
+        """Set the learning rate of the first batch, which may be impossible: before it is counted."""
+        self._set_learning_rates()
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Count the batch; look at it if it is one of the first."""
+        """Count the batch, and set its learning rate; look at it if it is one of the first."""
         self.check_batch(batch, "train")
         self.training_batches += 1
+        self._set_learning_rates()
+
+    def _set_learning_rates(self) -> None:
+        if self.optimization.varies and not self.trainer.lr_scheduler_configs:
+            factor = self.optimization.factor(self.trainer.global_step, last_batch(self.trainer))
+            for optimizer in self.trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * factor
 
     def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Look at it if it is one of the first."""
@@ -365,7 +396,8 @@ class GenerativeModule(LightningModule, ABC):
         self._epoch_means.clear()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Log what is due of the batch."""
+        """Log what is due of the batch, and set the learning rate of the next one."""
+        self._set_learning_rates()
         stock = isinstance(self.trainer.progress_bar_callback, TQDMProgressBar | RichProgressBar)
         for name, value in self.due_metrics().items():
             self.log(name, value, prog_bar=stock and self._on_bar(name), on_step=True, on_epoch=False)
@@ -391,13 +423,19 @@ class GenerativeModule(LightningModule, ABC):
     def _on_bar(self, name: str) -> bool:
         return name.partition("/")[2] in self.progress_bar_metrics
 
-    def adam(self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> Adam:
-        """Adam in its fused form, the fastest on CPU and GPU; not where the Trainer clips gradients.
+    def build_optimizer(self, parameters: Iterable[nn.Parameter], lr: float, **preferred: Any) -> Optimizer:
+        """The optimizer that was asked for, Adam if none was, in its fused form; not where the Trainer clips gradients.
 
         A fused optimizer unscales gradients itself, so that under autocast Lightning refuses to clip them before it does.
+        Its learning rate follows the schedule in a Trainer, where the model has no scheduler of its own.
+
+        Arguments:
+            parameters: What it trains.
+            lr: Its learning rate, at the height of the schedule.
+            preferred: Options for optimizers that have them: ``betas=(0.5, 0.999)``. What a person asks for wins.
         """
         clips = bool(getattr(attached_trainer(self), "gradient_clip_val", None)) or self._clipping is not None
-        return Adam(parameters, lr=lr, betas=betas, fused=not clips)
+        return self.optimization.build(parameters, lr, fused=not clips, **preferred)
 
     def counted_and_uncounted(self) -> tuple[LightningOptimizer, Optimizer]:
         """In manual optimization of two: the first as Lightning wraps it, the second for :meth:`step_uncounted`.
@@ -422,8 +460,8 @@ class GenerativeModule(LightningModule, ABC):
         self.trainer.strategy.optimizer_step(optimizer, lambda: None)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam with the learning rate ``self.lr`` for all parameters."""
-        return self.adam(self.parameters(), self.lr)
+        """One optimizer with the learning rate ``self.lr`` for all parameters."""
+        return self.build_optimizer(self.parameters(), self.lr)
 
     def configure_callbacks(self) -> list[Callback]:
         """What every training of a model needs to go on from its checkpoints; a subclass adds to ``super()``'s.

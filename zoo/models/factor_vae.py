@@ -110,9 +110,9 @@ class FactorVAE(VAE):
         return {"loss": loss.detach()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam for the VAE, first, and Adam for the discriminator."""
+        """One optimizer for the VAE, first, and one for the discriminator."""
         own = [weight for name, weight in self.named_parameters() if not name.startswith("discriminator.")]
         return [
-            self.adam(own, self.lr),
-            self.adam(self.discriminator.parameters(), self.discriminator_lr, self.discriminator_betas),
+            self.build_optimizer(own, self.lr),
+            self.build_optimizer(self.discriminator.parameters(), self.discriminator_lr, betas=self.discriminator_betas),
         ]

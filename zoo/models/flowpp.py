@@ -1,14 +1,13 @@
 """Flow++: a flow on dequantized images, with a flow as dequantizer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from math import prod
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from zoo.distributed import Share, broadcast, common_noise, gather, noise_of, rank
 from zoo.distributions.dequantization import (
@@ -62,8 +61,9 @@ class FlowPlusPlus(GenerativeModule):
         dequantizer_couplings: Couplings of the variational dequantizer's flow, on the whole image.
         dequantizer_blocks: Their gated blocks.
         checkpoint: Compute activations again in the backward pass rather than store them: less memory, more time.
-        lr: Adam's learning rate.
+        lr: The learning rate.
         warmup: Batches over which it rises linearly from 0.
+        training: ``optimizer``, ``schedule`` and their options: those of GenerativeModule.
 
     References:
         | Flow++: Improving Flow-Based Generative Models (Ho et al., 2019)
@@ -93,8 +93,9 @@ class FlowPlusPlus(GenerativeModule):
         checkpoint: bool = False,
         lr: float = 3e-4,
         warmup: int = 2000,
+        **training: Any,
     ):
-        super().__init__(spec)
+        super().__init__(spec, **training)
         if not self.spec.is_image:
             raise ZooError(f"flowpp takes images (C, H, W); {self.spec.name} has shape {self.spec.shape}: try digits.")
         if dequantization not in ("variational", "uniform", "none"):
@@ -103,6 +104,8 @@ class FlowPlusPlus(GenerativeModule):
             raise ZooError(f"{self.spec.name} is continuous, without levels to add noise to: --model.dequantization none.")
         if warmup < 0:
             raise ZooError(f"warmup {warmup}: 0 batches or more are needed")
+        how = self.optimization
+        self.optimization = replace(how, schedule_options={"warmup": warmup, **how.schedule_options})
         self.dequantization, self.couplings, self.lr, self.warmup = dequantization, tuple(couplings), lr, warmup
         self.blocks, self.dequantizer_couplings, self.dequantizer_blocks = blocks, dequantizer_couplings, dequantizer_blocks
         self.common: dict[str, Any] = {
@@ -202,12 +205,6 @@ class FlowPlusPlus(GenerativeModule):
                     x = batch.x[: part.stop - part.start]
                     error = self.density.inversion_error(x) if len(x) else torch.full((), -torch.inf, device=self.device)
             self.log(f"{stage}/inversion_error", error, on_epoch=True, reduce_fx="max", sync_dist=True, batch_size=1)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam, its learning rate rising linearly over the first ``warmup`` batches, then constant."""
-        adam = self.adam(self.parameters(), self.lr)
-        schedule = LambdaLR(adam, lambda batches: min(1.0, (batches + 1) / max(1, self.warmup)))
-        return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @torch.no_grad()
     def importance_weighted(self, x: Tensor, samples: int) -> Bound:

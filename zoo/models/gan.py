@@ -108,14 +108,15 @@ class GAN(GenerativeModule):
         latent_dim: Size of z.
         width: Channels (dcgan) or hidden units (mlp) of the narrowest layer; 64 or 256 if not given.
         depth: Hidden layers of the mlp.
-        lr: Learning rate of the generator's Adam.
+        lr: Learning rate of the generator.
         discriminator_lr: The same for the discriminator; ``lr`` if not given.
-        betas: Adam's decay rates.
+        betas: Decay rates of Adam, and of other optimizers that have them.
         critic_steps: Discriminator steps, on as many batches, for one of the generator.
         gradient_penalty: Weight of the gradient penalty; 10 for ``wasserstein`` and 0 else, if not given.
         r1: Weight of the R1 penalty.
         spectral_norm: Divide each weight of the discriminator by its largest singular value (Miyato et al. 2018,
             arXiv:1802.05957).
+        training: ``optimizer``, ``schedule`` and their options: those of GenerativeModule.
 
     References:
         | Generative Adversarial Nets (Goodfellow et al., 2014)
@@ -143,8 +144,9 @@ class GAN(GenerativeModule):
         gradient_penalty: float | None = None,
         r1: float = 0.0,
         spectral_norm: bool = False,
+        **training: Any,
     ):
-        super().__init__(spec)
+        super().__init__(spec, **training)
         if loss not in LOSSES:
             raise ZooError(f"loss {loss!r} is not known; there are {', '.join(LOSSES)}")
         if network not in ("auto", "mlp", "dcgan"):
@@ -261,10 +263,10 @@ class GAN(GenerativeModule):
         return {"loss": total.detach()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam for the discriminator, first, and Adam for the generator."""
+        """One optimizer for the discriminator, first, and one for the generator."""
         return [
-            self.adam(self.discriminator.parameters(), self.discriminator_lr, self.betas),
-            self.adam(self.generator.parameters(), self.lr, self.betas),
+            self.build_optimizer(self.discriminator.parameters(), self.discriminator_lr, betas=self.betas),
+            self.build_optimizer(self.generator.parameters(), self.lr, betas=self.betas),
         ]
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from zoo.nets.bolts import BoltsDecoder, BoltsEncoder
 from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvEncoder
 from zoo.nets.locatello import LocatelloDecoder, LocatelloEncoder
 from zoo.nets.mlp import mlp
+from zoo.options import require_call
 from zoo.schedules import KLSchedule
 from zoo.spec import Batch, DataSpec
 
@@ -71,7 +72,8 @@ class VAE(GenerativeModule):
             likelihood that is made.
         likelihood_options: Its options: ``{scale: 0.1}``; ``--model.likelihood NAME --help`` lists them.
         kl: The weight of the KL term: ``beta``, ``warmup``, ``period``, ``free_bits``.
-        lr: Adam's learning rate.
+        lr: The learning rate.
+        training: ``optimizer``, ``schedule`` and their options: those of GenerativeModule.
 
     References:
         | Auto-Encoding Variational Bayes (Kingma and Welling, 2014)
@@ -98,8 +100,9 @@ class VAE(GenerativeModule):
         likelihood_options: dict[str, Any] | None = None,
         kl: KLSchedule = KLSchedule(),  # noqa: B008 (frozen)
         lr: float = 1e-3,
+        **training: Any,
     ):
-        super().__init__(spec)
+        super().__init__(spec, **training)
         if latent_dim < 1:
             raise ZooError(f"latent_dim {latent_dim}: 1 or more is needed")
         self.network = ("conv" if self.spec.is_image else "mlp") if network == "auto" else network
@@ -118,6 +121,7 @@ class VAE(GenerativeModule):
         sizes = (self.encoder_features, latent_dim)
         self.posterior: Posterior = self.build_component("posterior", posterior, sizes, posterior_options)
         self.prior: Prior = self.build_component("prior", prior, (latent_dim,), prior_options)
+        require_call(self.prior.sample, "sample(n, temperature)", 1, 1.0)
         if isinstance(self.prior, VampPrior):
             if self.posterior(torch.zeros(1, self.encoder_features)).transform is not None:
                 found = type(self.posterior).__name__

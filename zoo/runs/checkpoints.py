@@ -23,6 +23,7 @@ from zoo.errors import ZooError
 from zoo.files import read_yaml, write_atomically
 from zoo.lightning import instantiate_stored
 from zoo.models.base import GenerativeModule
+from zoo.optimizers import OPTIMIZERS
 from zoo.runs.contents import read
 from zoo.runs.folder import newest_config, run_of
 from zoo.spec import DataSpec
@@ -204,21 +205,22 @@ def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     return [*absent, *(name for name in state if name not in ours)]
 
 
-def newest_checkpoint(root: str | Path, model: str = "*", data: str = "*") -> Path | None:
+def newest_checkpoint(root: str | Path, model: str = "*", data: str = "*", name: str | None = None) -> Path | None:
     """The newest checkpoint that training can go on from, of the newest run of a model and data that has one.
 
     A damaged one is skipped with a warning.
 
     Arguments:
         root: Where run folders are made.
-        model, data: Their names in the run folders', as registered or in lower case; ``*`` for any.
+        model, data: Their names in the run folders'; ``*`` for any.
+        name: That of the run; of any if not given.
 
     Returns:
         Its path; None where there is none.
     """
-    runs = [run for run in Path(root).glob(f"{model}-{data}/*") if run.name.isdecimal()]
-    several = "*" in (model, data)  # whose numbers are no order
-    runs.sort(key=lambda run: run.stat().st_mtime if several else int(run.name), reverse=True)
+    runs = [run for run in Path(root).glob(f"{model}-{data}/{name or '*'}") if (run / "checkpoints").is_dir()]
+    numbered = "*" not in (model, data) and all(run.name.isdecimal() for run in runs)  # else numbers are no order
+    runs.sort(key=lambda run: int(run.name) if numbered else run.stat().st_mtime, reverse=True)
     for run in runs:
         found = list((run / "checkpoints").glob("*.ckpt"))
         found.sort(key=lambda path: (path.stat().st_mtime_ns, path.stem == "last"), reverse=True)
@@ -245,6 +247,11 @@ def require_same_model(path: str | Path, model: GenerativeModule) -> None:
         raise ZooError(f"{path} is a checkpoint of {theirs}, not of {ours}: leave out --model, or name that one.")
     require_same_data(path, DataSpec.of(checkpoint["hyper_parameters"]["spec"]), model.spec)
     _require_resumable(path, checkpoint)
+    began, now = checkpoint["hyper_parameters"].get("optimizer"), model.hparams.get("optimizer")
+    if began != now and {began, now} <= OPTIMIZERS.keys():
+        raise ZooError(
+            f"optimizer {now}: {path} has the state of {began}, which is of no use to another. Leave it out, or train anew."
+        )
     if misfits := _misfits(model, checkpoint["state_dict"]):
         raise ZooError(
             f"the weights of {path} don't fit the model: {misfits[0]} and {len(misfits) - 1} more. "

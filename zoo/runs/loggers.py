@@ -25,7 +25,7 @@ _MODES: dict[str, Literal["offline", "online", "shared"]] = {"offline": "offline
 
 
 class MetricsCSV(Logger, Callback):
-    """``metrics.csv``: a row per step at which anything was logged, a column per metric, empty where it was not logged.
+    """``metrics.csv``: a row per batch after which anything was logged, a column per metric, empty where it was not logged.
 
     The rows that belong to a checkpoint are on the disk before it is; a run that goes on from it has those rows, and goes on
     below them. As a logger of a model of the zoo it is called at checkpoints by itself; for another model, give it to the
@@ -54,7 +54,7 @@ class MetricsCSV(Logger, Callback):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add metrics to the row of ``step`` (batches)."""
+        """Add metrics to the row after ``step`` batches."""
         step = int(step or 0)
         if self._earlier:  # what a resumed run does again replaces what was there
             self._rows = {at: row for at, row in self._earlier.items() if at < step}
@@ -129,20 +129,19 @@ class BatchSteps(WandbLogger):
 
     W&B counts the rows that a process logs. A run that goes on without a connection would count from 0 again, and where both
     parts are uploaded, one would stand in the place of the other. Here the number of a row is that of its batch times 1,000,
-    and the next free one for what is logged at the same batch. ``trainer/global_step``, the axis of the curves, is what it
-    is with Lightning's logger.
+    and the next free one for what is logged at the same batch. ``trainer/global_step``, the axis of the curves, is the
+    batch, counted from 1.
     """
 
     _row = -1
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log metrics at the batch with the number ``step``, or pictures after ``step`` batches."""
+        """Log metrics and pictures after ``step`` batches."""
         if step is None:
             super().log_metrics(metrics)
             return
-        batch = step if all(isinstance(value, int | float) for value in metrics.values()) else step - 1
-        self._row = max(self._row + 1, 1000 * batch)
+        self._row = max(self._row + 1, 1000 * step)
         self.experiment.log({**metrics, "trainer/global_step": step}, step=self._row)
 
 
@@ -172,6 +171,7 @@ def wandb_logger(
     seed: int,
     settings: dict[str, Any],
     summaries: Mapping[str, str],
+    name: str | None = None,
 ) -> WandbLogger | None:
     """A started W&B run in ``folder``, the same one when the folder's run is resumed; None where none can be had.
 
@@ -181,9 +181,10 @@ def wandb_logger(
         mode: ``offline`` or ``online``.
         folder: The run folder.
         model, data: Names, for the group ``<model>-<data>``.
-        seed: For the run's name.
+        seed: For the run's name, if none is given.
         settings: The run's configuration.
         summaries: Metrics whose best value, ``min`` or ``max``, is the run's summary.
+        name: The run's name.
     """
     noted = folder / "wandb" / "run_id.txt"
     try:
@@ -194,7 +195,7 @@ def wandb_logger(
             noted.write_text(uuid.uuid4().hex[:8])
         run = wandb.init(
             project="zoo",
-            name=f"{model}-{data}-s{seed}",
+            name=name or f"{model}-{data}-s{seed}",
             group=f"{model}-{data}",
             job_type="fit",
             tags=[model, data],

@@ -1,5 +1,7 @@
 """last.ckpt and best.ckpt of a run folder: when they are written, and what they know of each other."""
 
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +14,27 @@ from zoo.errors import ZooError
 from zoo.lightning import is_fast_dev_run
 from zoo.runs.checkpoints import read
 
-__all__ = ["RunCheckpoint"]
+__all__ = ["RunCheckpoint", "read_interval"]
+
+
+def read_interval(given: str | int | None) -> int | timedelta | None:
+    """What ``--checkpoint_every`` says: batches, or minutes (``10m``), hours, seconds; ZooError for anything else.
+
+    Example:
+        >>> read_interval("500"), read_interval("10m")
+        (500, datetime.timedelta(seconds=600))
+    """
+    if given is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|m|min|h|)", str(given))
+    seconds = {"s": 1, "m": 60, "min": 60, "h": 3600}
+    if found is None or float(found[1]) <= 0 or (not found[2] and not found[1].isdecimal()):
+        raise ZooError(f"checkpoint_every {given}: a number of batches (500), or of minutes (10m) or hours (1h), is needed")
+    return timedelta(seconds=float(found[1]) * seconds[found[2]]) if found[2] else int(found[1])
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Writes ``<folder>/<name>.ckpt``: at the end of every epoch, or after a validation whose metric is the best so far.
+    """Writes ``<folder>/<name>.ckpt``: at ends of epochs, at an interval, or after a validation that is the best so far.
 
     What it stores of itself is the best score and no path, so that a run goes on in a folder that was moved or copied; and
     the score counts as long as the file is there. After a kill the file may be of a later moment than the checkpoint that a
@@ -28,9 +46,18 @@ class RunCheckpoint(ModelCheckpoint):
         name: The file's name, without its suffix.
         monitor: The metric to judge by; if not given, the newest state is kept.
         mode: Whether less of it is better, or more.
+        every: Batches, or time, between two writings of the newest state, in place of the ends of epochs; it is written
+            after the last batch as well.
     """
 
-    def __init__(self, folder: Path | None, name: str, monitor: str | None = None, mode: Literal["min", "max"] = "min"):
+    def __init__(
+        self,
+        folder: Path | None,
+        name: str,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] = "min",
+        every: int | timedelta | None = None,
+    ):
         super().__init__(
             folder,
             name,
@@ -38,6 +65,8 @@ class RunCheckpoint(ModelCheckpoint):
             mode=mode,
             enable_version_counter=False,
             auto_insert_metric_name=False,
+            every_n_train_steps=every if isinstance(every, int) else None,
+            train_time_interval=every if isinstance(every, timedelta) else None,
         )
         self._found: Tensor | None = None  # the score of the file that was there before
 

@@ -2,10 +2,10 @@
 
 import inspect
 import os
-import shutil
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,18 +18,20 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch._dynamo.exc import TorchDynamoException
 
-from callbacks import FinalValidation, GracefulStop, MetricsProgressBar, NonFiniteGuard
+from callbacks import FinalValidation, GracefulStop, MetricsProgressBar, NonFiniteGuard, TrainingEstimate
 from zoo import registry
 from zoo.errors import ZooError
 from zoo.files import WriteError, write_atomically
 from zoo.lightning import process_rank
 from zoo.models.base import GenerativeModule
+from zoo.options import require_seed
 from zoo.runs.checkpoints import AtomicCheckpointIO, read, require_same_model
 from zoo.runs.config import describe
-from zoo.runs.folder import data_name, new_config, new_run, run_of
+from zoo.runs.folder import data_name, discard_run, missing_folders, new_config, new_run, require_name, run_of
 from zoo.runs.loggers import MetricsCSV, wandb_logger, wandb_mode
+from zoo.runs.monitors import MonitorCheck, require_possible_monitors
 from zoo.runs.peers import PeerWatch, explain_lost_peers
-from zoo.runs.run_checkpoint import RunCheckpoint
+from zoo.runs.run_checkpoint import RunCheckpoint, read_interval
 from zoo.runs.run_record import RunRecord
 
 __all__ = ["Run", "fit"]
@@ -70,6 +72,8 @@ def fit(
     resume: str | Path | None = None,
     wandb: Literal["auto", "off", "offline", "online"] = "auto",
     compile: bool = False,
+    name: str | None = None,
+    checkpoint_every: str | int | None = None,
     seed: int | None = None,
     config: str | None = None,
     **trainer_options: Any,
@@ -78,8 +82,8 @@ def fit(
 
     The run folder, ``<root>/<model>-<data>/<n>``, gets ``metrics.csv``, ``checkpoints/last.ckpt`` and, for models that name
     a metric to judge by, ``best.ckpt``, the pictures of callbacks, and the W&B run. Beside the callbacks given every run has
-    :class:`callbacks.NonFiniteGuard`, :class:`callbacks.GracefulStop`, :class:`callbacks.FinalValidation` and a progress
-    bar.
+    :class:`callbacks.NonFiniteGuard`, :class:`callbacks.GracefulStop`, :class:`callbacks.FinalValidation`,
+    :class:`callbacks.TrainingEstimate` and a progress bar.
 
     Arguments:
         model: The model; on several processes it is trained with the strategy that it names.
@@ -88,6 +92,9 @@ def fit(
         resume: A checkpoint to go on with, in the folder of its run: weights, optimizers, place in the data, random state.
         wandb: The W&B mode; ``auto`` is online where you are logged in, else offline.
         compile: Whether to compile what a training batch computes, by ``torch.compile``.
+        name: A name for the run: of its folder, in place of the number, and in W&B.
+        checkpoint_every: When ``last.ckpt`` is written: every so many batches, or minutes (``"10m"``); if not given, at the
+            end of every epoch. It is written after the last batch in any case.
         seed: Seeds all that training draws; if not given, random numbers go on from where they are. The weights are those
             that ``model`` has.
         config: The text of ``config.yaml``, from which the commands read what the run was; if not given, what can be known
@@ -111,17 +118,20 @@ def fit(
         >>> run.checkpoint.name
         'last.ckpt'
     """
+    require_seed(seed)
     if seed is not None:
         seed_everything(seed, workers=True, verbose=False)
     options = {"devices": 1, "enable_model_summary": False, **_checked(trainer_options)}
     options["strategy"] = _strategy(model, options)
     names = registry.name_of(type(model), registry.MODELS), data_name(data)
     config = describe(model, data, options) if config is None else config
+    every = read_interval(checkpoint_every)
     _require_possible(model, options, resume)
-    folder = _folder(model, data, root, names, resume)
+    made = missing_folders(root, *names)
+    folder = _folder(model, data, root, names, resume, name)
     record = RunRecord(folder, names)
-    options["callbacks"] = [*_listed(options.get("callbacks")), record, *_own_callbacks(model, folder, options)]
-    options["logger"] = _loggers(options.get("logger"), model, folder, names, wandb, config)
+    options["callbacks"] = [*_listed(options.get("callbacks")), record, *_own_callbacks(model, folder, options, every)]
+    options["logger"] = _loggers(options.get("logger"), model, folder, names, wandb, config, name)
     options["plugins"] = _listed(options.get("plugins"))
     if not any(isinstance(plugin, CheckpointIO) for plugin in options["plugins"]):
         options["plugins"].append(AtomicCheckpointIO())
@@ -129,18 +139,20 @@ def fit(
         trainer = Trainer(default_root_dir=folder, **options)
     except _REFUSALS as error:
         if folder is not None and process_rank() == 0 and not resume:
-            shutil.rmtree(folder, ignore_errors=True)
+            discard_run(folder, made)
         raise _impossible(error) from error
     if compile:
         model.compile()
+    written = None
     if trainer.is_global_zero:
         if folder is not None:
-            with write_atomically(new_config(folder), text=True) as file:
+            written = new_config(folder)
+            with write_atomically(written, text=True) as file:
                 file.write(f"# Goes on with {resume}\n{config}" if resume else config)
         weights, device = sum(parameter.numel() for parameter in model.parameters()), trainer.strategy.root_device
         print(f"{type(model).__name__}, {weights:,} parameters, on {model.spec.name} {model.spec.shape}, {device}")
     run = Run(model, data, trainer, folder)
-    _train(run, resume)
+    _train(run, resume, written, made)
     record.finish(trainer)
     return run
 
@@ -148,6 +160,8 @@ def fit(
 def _require_possible(model: GenerativeModule, options: Mapping[str, Any], resume: str | Path | None) -> None:
     """ZooError, before anything is written, for options that the Trainer or the model can't train with."""
     model.require_own_steps(options.get("accumulate_grad_batches") or 1)
+    _require_optimizers(model)
+    require_possible_monitors(model, _listed(options.get("callbacks")))
     bare = {"logger": False, "callbacks": None, "enable_checkpointing": False, "enable_progress_bar": False}
     bare["gradient_clip_val"] = options.get("gradient_clip_val")
     try:
@@ -164,9 +178,25 @@ def _require_possible(model: GenerativeModule, options: Mapping[str, Any], resum
             raise ZooError(f"{name} {most}: {resume} has {at} {what} already.\nGive {at} or more, or an earlier checkpoint.")
 
 
+def _require_optimizers(model: GenerativeModule) -> None:
+    """ZooError where an optimizer refuses its options, such as a negative learning rate."""
+    try:
+        with torch.random.fork_rng(devices=()):
+            model.configure_optimizers()
+    except ZooError:
+        raise
+    except ValueError as error:
+        raise ZooError(f"the optimizer of {type(model).__name__} can't be made: {error}") from error
+    except Exception:  # it needs what is there in a training alone
+        return
+
+
 def _is_of_lightning(error: Exception) -> bool:
     """Whether Lightning raised an error, of the options of a training and not of the code that is trained."""
-    there = {"pytorch_lightning", "lightning_fabric"}.intersection(_passed(error)[-1].parts)
+    last = _passed(error)[-1]
+    if isinstance(error, RuntimeError) and last.name == "early_stopping.py":
+        return True
+    there = {"pytorch_lightning", "lightning_fabric"}.intersection(last.parts)
     return isinstance(error, MisconfigurationException) or (type(error) in (ValueError, TypeError) and bool(there))
 
 
@@ -217,15 +247,19 @@ def _folder(
     root: str | Path,
     names: tuple[str, str],
     resume: str | Path | None,
+    name: str | None,
 ) -> Path | None:
     """The run folder: a new one, or on going on that of the checkpoint. Processes that Lightning starts inherit it."""
     if process_rank() != 0:
         return Path(os.environ["ZOO_RUN_FOLDER"]) if "ZOO_RUN_FOLDER" in os.environ else None
+    require_name(name)
     if resume:
         require_same_model(resume, model)
         _require_same_seed(resume, data)
+        if name is not None and run_of(resume) is not None:
+            raise ZooError(f"name {name}: a run goes on in its own folder, {run_of(resume)}. Leave it out, or train anew.")
     data.prepare_data()  # Lightning does it too, but files that are missing need no run folder
-    folder = (run_of(resume) if resume else None) or new_run(root, *names)
+    folder = (run_of(resume) if resume else None) or new_run(root, *names, name)
     os.environ["ZOO_RUN_FOLDER"] = str(folder.resolve())
     return folder
 
@@ -238,22 +272,26 @@ def _require_same_seed(resume: str | Path, data: LightningDataModule) -> None:
         raise ZooError(f"seed {given}: a run goes on in the order of its seed, {stored}. Leave it out, or train anew.")
 
 
-def _own_callbacks(model: GenerativeModule, folder: Path | None, options: Mapping[str, Any]) -> list[Callback]:
+def _own_callbacks(
+    model: GenerativeModule, folder: Path | None, options: Mapping[str, Any], every: int | timedelta | None
+) -> list[Callback]:
     """What every run has, unless the same was given or switched off."""
     given = _listed(options.get("callbacks"))
-    own: list[Callback] = [PeerWatch()]
+    own: list[Callback] = [PeerWatch(), MonitorCheck()]
     if not any(isinstance(callback, NonFiniteGuard) for callback in given):
         own.append(NonFiniteGuard())
     if not any(isinstance(callback, GracefulStop) for callback in given):
         own.append(GracefulStop())
     own.append(FinalValidation())
+    if options.get("enable_progress_bar") is not False and not any(isinstance(each, TrainingEstimate) for each in given):
+        own.append(TrainingEstimate())
     if options.get("enable_progress_bar") is not False and not any(isinstance(each, ProgressBar) for each in given):
         own.append(MetricsProgressBar())
     if options.get("enable_checkpointing") is not False and not any(isinstance(each, ModelCheckpoint) for each in given):
         where = folder / "checkpoints" if folder else None
         if model.monitor:
             own.append(RunCheckpoint(where, "best", model.monitor, model.monitor_mode))
-        own.append(RunCheckpoint(where, "last"))
+        own.append(RunCheckpoint(where, "last", every=every))
     return own
 
 
@@ -264,6 +302,7 @@ def _loggers(
     names: tuple[str, str],
     wandb: Literal["auto", "off", "offline", "online"],
     config: str,
+    name: str | None,
 ) -> list[Logger]:
     """metrics.csv always; beside it the loggers that were given, else W&B."""
     if process_rank() != 0 or folder is None:
@@ -275,7 +314,7 @@ def _loggers(
         summaries = {model.monitor: model.monitor_mode} if model.monitor else {}
         settings = yaml.safe_load(config)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        if (logger := wandb_logger(mode, folder, *names, seed, settings, summaries)) is not None:
+        if (logger := wandb_logger(mode, folder, *names, seed, settings, summaries, name)) is not None:
             loggers.append(logger)
     return loggers
 
@@ -285,10 +324,18 @@ def _listed(given: Any) -> list[Any]:
     return [*given] if isinstance(given, list | tuple) else [given] if given else []
 
 
-def _train(run: Run, resume: str | Path | None) -> None:
-    """Train, and say where the results are."""
+def _train(run: Run, resume: str | Path | None, config: Path | None, made: list[Path]) -> None:
+    """Train, and say where the results are.
+
+    Arguments:
+        run: The run, ready.
+        resume: The checkpoint to go on with.
+        config: The file with the settings of this part of the run.
+        made: The folders that were made for the run's.
+    """
     trainer, folder = run.trainer, run.folder
     begun, ended = run.model.training_batches, False
+    behind = read(resume)["global_step"] if resume else None  # before a later one takes its place
     try:
         with explain_lost_peers(lambda: f"{_go_on(folder).capitalize()}."):
             trainer.fit(run.model, run.data, ckpt_path=resume, weights_only=True)
@@ -319,12 +366,32 @@ def _train(run: Run, resume: str | Path | None) -> None:
                     logger.experiment.finish()
         if not ended and not resume and folder is not None and run.model.training_batches == begun:
             if trainer.is_global_zero:
-                shutil.rmtree(folder, ignore_errors=True)  # it was made for this, and nothing was trained
+                discard_run(folder, made)  # it was made for this, and nothing was trained
         elif trainer.is_global_zero:
-            print(f"pictures: {folder}/pictures\nmetrics:  {folder}/metrics.csv")
-            if len(parts := list((folder or Path()).glob("wandb/offline-run-*"))) > 1:
-                print(f"W&B:      {len(parts)} parts of one run; to upload: wandb sync {folder}/wandb/offline-run-*")
-            print(f"run: {folder}", flush=True)
+            if ended and resume and trainer.global_step == behind:
+                print(_nothing_left(trainer, resume))
+                if config is not None and config.stem != "config":
+                    config.unlink(missing_ok=True)  # of a part that there was not
+            _print_results(folder)
+
+
+def _nothing_left(trainer: Trainer, resume: str | Path) -> str:
+    """What to say where a run goes on that was over."""
+    limits = {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
+    given = " and ".join(f"{name} {most}" for name, most in limits.items() if most is not None and most > 0)
+    return f"nothing was trained: with {given}, the {trainer.global_step} batches that {resume} has are all. Give more."
+
+
+def _print_results(folder: Path | None) -> None:
+    """Where what is there of a run lies."""
+    folder = Path() if folder is None else folder
+    if any(folder.glob("pictures/*")):
+        print(f"pictures: {folder}/pictures")
+    if (folder / "metrics.csv").exists():
+        print(f"metrics:  {folder}/metrics.csv")
+    if len(parts := list(folder.glob("wandb/offline-run-*"))) > 1:
+        print(f"W&B:      {len(parts)} parts of one run; to upload: wandb sync {folder}/wandb/offline-run-*")
+    print(f"run: {folder}", flush=True)
 
 
 def _go_on(folder: Path | None) -> str:

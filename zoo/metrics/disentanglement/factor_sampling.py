@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.points import check_codes
+from zoo.progress import progress_bar
 
 __all__ = ["CachedEncoder", "FactorData", "draw_codes", "draw_factors", "draw_votes", "seeded"]
 
@@ -121,12 +122,7 @@ def draw_votes(
     data: FactorData, votes: int, batch_size: int, generator: torch.Generator, progress: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     r"""Draws, some 64 votes at a time, the factor that is fixed in each vote (V,) and factors (V, B, K)."""
-    starts = range(0, votes, 64)
-    if progress:
-        from tqdm.auto import tqdm
-
-        starts = tqdm(starts, desc="votes", unit=" votes", unit_scale=64, leave=False)
-    for start in starts:
+    for start in progress_bar(range(0, votes, 64), "votes", unit="votes", scale=64, hidden=not progress, leave=False):
         v = min(64, votes - start)
         fixed = torch.randint(len(data.factor_sizes), (v,), generator=generator)
         yield fixed, draw_factors(data, v * batch_size, generator).view(v, batch_size, -1)
