@@ -42,8 +42,8 @@ _OURS = ("lr", "fused", "foreach", "differentiable", "capturable", "maximize")  
 class Optimization:
     """How a model's parameters are trained: an optimizer, and a learning rate that depends on the batch alone.
 
-    lr(t) = lr min(1, (t + 1) / warmup) f(p), t the number of batches before this one, p = (t - warmup) / (T - warmup) the
-    share of the T batches of training that is over. f is 1 (``constant``), 1 - (1 - final) p (``linear``),
+    lr(t) = lr min(1, (t + 1) / warmup) decay^t f(p); t batches came before this one, and p = (t - warmup) / (T - warmup) is
+    the share of the T batches of training that is over. f is 1 (``constant``), 1 - (1 - final) p (``linear``),
     final + (1 - final) (1 + cos(pi p)) / 2 (``cosine``) or final^p (``exponential``).
 
     Arguments:
@@ -51,7 +51,7 @@ class Optimization:
         optimizer_options: Options of torch's class: ``{weight_decay: 0.01}``; they win over what a model prefers.
         schedule: ``constant``, ``linear``, ``cosine`` or ``exponential``.
         schedule_options: ``warmup``, batches over which the rate rises (0); ``final``, the factor at the end (0; 0.01 for
-            exponential); ``batches``, T (those of the training, if not given).
+            exponential); ``batches``, T (those of the training, if not given); ``decay``, above 0 and up to 1 (1).
 
     Raises:
         ZooError: for a name or an option that there is not, and a value that is refused.
@@ -80,7 +80,7 @@ class Optimization:
                 raise ZooError(f"{kind} {name!r} is not known; there are {', '.join(names)}.{near}")
         accepted = [option for option in self._accepted if option not in _OURS]
         _require_names("optimizer_options", self.optimizer_options, accepted, f"of {self.optimizer}")
-        _require_names("schedule_options", self.schedule_options, ("warmup", "final", "batches"), "of a schedule")
+        _require_names("schedule_options", self.schedule_options, ("warmup", "final", "batches", "decay"), "of a schedule")
         try:
             make: Callable[..., Optimizer] = OPTIMIZERS[self.optimizer]
             make([nn.Parameter(torch.zeros(1))], lr=1e-3, **self.optimizer_options)
@@ -92,6 +92,8 @@ class Optimization:
             if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or value < least):
                 what = "a whole number" if whole else "a number"
                 raise ZooError(f"schedule_options: {option} {value!r}: {what}, {least} or more, is needed")
+        if isinstance(self.decay, bool) or not isinstance(self.decay, int | float) or not 0 < self.decay <= 1:
+            raise ZooError(f"schedule_options: decay {self.decay!r}: a number above 0 and up to 1 is needed")
         if self.schedule == "exponential" and not self.final:
             raise ZooError("schedule_options: final 0: an exponential schedule needs more than 0")
 
@@ -110,9 +112,14 @@ class Optimization:
         return self.schedule_options.get("final", 0.01 if self.schedule == "exponential" else 0.0)
 
     @property
+    def decay(self) -> float:
+        """What the learning rate is multiplied with after every batch."""
+        return self.schedule_options.get("decay", 1.0)
+
+    @property
     def varies(self) -> bool:
         """Whether the learning rate changes in training."""
-        return self.schedule != "constant" or self.warmup > 0
+        return self.schedule != "constant" or self.warmup > 0 or self.decay < 1
 
     def build(self, parameters: Iterable[nn.Parameter], lr: float, fused: bool = True, **preferred: Any) -> Optimizer:
         """The optimizer of parameters; of what a model prefers (``betas``), it gets what it has.
@@ -139,7 +146,7 @@ class Optimization:
         Raises:
             ZooError: where a schedule needs the end of training, and there is none.
         """
-        warm = min(1.0, (t + 1) / self.warmup) if self.warmup else 1.0
+        warm = (min(1.0, (t + 1) / self.warmup) if self.warmup else 1.0) * self.decay**t
         if self.schedule == "constant":
             return warm
         total = self.schedule_options.get("batches", total)

@@ -177,7 +177,7 @@ def test_a_known_distribution_is_learned(cls):
     x = every(spec)
     x = x[x.flatten(1).sum(1) % 2 == 0]  # (8, 1, 2, 2)
     model = cls(spec, **{MADE: {"hidden": [32, 32]}, PixelCNN: {"layers": 3, "channels": 16}}[cls])
-    adam = model.adam(model.parameters(), 0.01)
+    adam = model.build_optimizer(model.parameters(), 0.01)
     for _ in range(400):
         loss, _ = model.objective(Batch(x))
         adam.zero_grad()
@@ -193,7 +193,7 @@ def test_labels_tell_digits_apart(cls):
     data = Digits(seed=0)
     data.setup()
     model = cls(data.spec, classes=10, lr=3e-3, **{MADE: {"hidden": 128}, PixelCNN: {"channels": 16, "layers": 3}}[cls])
-    adam = model.adam(model.parameters(), model.lr)
+    adam = model.build_optimizer(model.parameters(), model.lr)
     for _ in range(8):
         for batch in data.train_dataloader():
             loss, terms = model.objective(batch)

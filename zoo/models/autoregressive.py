@@ -3,13 +3,12 @@
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torch.optim.lr_scheduler import ExponentialLR
 
 from zoo.distributions.component import Family
 from zoo.distributions.likelihoods import LIKELIHOODS, Likelihood, default_likelihood
@@ -45,8 +44,9 @@ class AutoregressiveModel(GenerativeModule):
             second up to 32, else the last. In Python also a class, or a likelihood that is made.
         likelihood_options: Its options: ``{components: 10}``; ``--model.likelihood NAME --help`` lists them.
         classes: The number of classes of the data's labels, which the model is conditioned on; none if not given.
-        lr: Adam's learning rate.
-        lr_decay: What it is multiplied with after every step.
+        lr: The learning rate.
+        lr_decay: What it is multiplied with after every batch, where ``schedule`` is constant.
+        training: ``optimizer``, ``schedule`` and their options: those of GenerativeModule.
 
     Raises:
         ZooError: if the data are continuous, or the likelihood is none of theirs.
@@ -66,14 +66,17 @@ class AutoregressiveModel(GenerativeModule):
         classes: int | None = None,
         lr: float = 1e-3,
         lr_decay: float = 1.0,
+        **training: Any,
     ):
-        super().__init__(spec)
+        super().__init__(spec, **training)
         if self.spec.levels is None:
             name = type(self).__name__
             raise ZooError(f"{name} takes data with levels; {self.spec.name} is continuous: see flowpp or af_prior_vae.")
         require_at_least(1, classes=classes)
         if not 0 < lr_decay <= 1:
             raise ZooError(f"lr_decay {lr_decay}: a number above 0 and up to 1 is needed")
+        if (how := self.optimization).schedule == "constant":
+            self.optimization = replace(how, schedule_options={"decay": lr_decay, **how.schedule_options})
         chosen = likelihood
         if likelihood == "auto":
             usual = default_likelihood(self.spec)
@@ -168,10 +171,3 @@ class AutoregressiveModel(GenerativeModule):
         if label is None and self.classes is not None:
             return torch.randint(self.classes, (n,), device=self.device)
         return label
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam, its learning rate multiplied with ``lr_decay`` after every step."""
-        adam = self.adam(self.parameters(), self.lr)
-        if self.lr_decay == 1:
-            return adam
-        return {"optimizer": adam, "lr_scheduler": {"scheduler": ExponentialLR(adam, self.lr_decay), "interval": "step"}}
