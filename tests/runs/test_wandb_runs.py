@@ -44,7 +44,7 @@ def test_a_run_its_evaluation_and_what_is_read_of_them(cli, monkeypatch):
     assert (run.model, run.data, run.seed, run.state, run.problems) == ("vae", "digits", 3, "finished", [])
     assert run.name.startswith("vae-digits-s3")
     assert run.config["model.hidden"] == 8 and run.config["trainer.max_steps"] == 42
-    assert run.curves["val/elbo"].steps.tolist() == [20, 41]
+    assert run.curves["val/elbo"].steps.tolist() == [21, 42]
     (evaluation,) = run.evaluations
     assert evaluation.metrics == pytest.approx(dict(stored["metrics"].items()))
     assert evaluation.content["protocol"] == stored["protocol"] and evaluation.content["weights"] == "best"

@@ -51,7 +51,7 @@ def averaged(row: Row, color: int, metric: str, seconds: bool) -> Series | None:
         if seconds:
             if not len(run.clock):
                 continue
-            x = np.interp(x + 1, np.concatenate([[0], run.clock[:, 0]]), np.concatenate([[0], run.clock[:, 2]]))
+            x = np.interp(x, np.concatenate([[0], run.clock[:, 0]]), np.concatenate([[0], run.clock[:, 2]]))
         found.append((x[finite], curve.values[finite]))
     if not found:
         return None
