@@ -272,10 +272,6 @@ class GenerativeModule(LightningModule, ABC):
         self.training_batches += torch.is_grad_enabled()
         return t
 
-    def on_train_start(self) -> None:
-        """Set the learning rate of the first batch, which may be impossible: before it is counted."""
-        self._set_learning_rates()
-
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Count the batch, and set its learning rate; look at it if it is one of the first."""
         self.check_batch(batch, "train")
@@ -376,8 +372,9 @@ class GenerativeModule(LightningModule, ABC):
         separate_noise()
 
     def on_train_start(self) -> None:
-        """Look at the first batches anew: those before were of a sanity check."""
+        """Look at the first batches anew: those before were of a sanity check. Set the learning rate of the first one."""
         self._checked.clear()
+        self._set_learning_rates()  # which may be impossible: before it is counted
 
     def on_predict_start(self) -> None:
         """Let no two processes draw the same numbers."""
