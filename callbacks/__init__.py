@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from callbacks.non_finite_guard import NonFiniteGuard
     from callbacks.reconstructions import Reconstructions
     from callbacks.sample_grid import SampleGrid, TemperatureSamples
+    from callbacks.sample_scores import SampleScores
     from callbacks.training_estimate import TrainingEstimate
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "NonFiniteGuard",
     "Reconstructions",
     "SampleGrid",
+    "SampleScores",
     "TemperatureSamples",
     "TrainingEstimate",
     "TrainingStopped",
@@ -44,6 +46,7 @@ _HOME = {
     "NonFiniteGuard": "non_finite_guard",
     "Reconstructions": "reconstructions",
     "SampleGrid": "sample_grid",
+    "SampleScores": "sample_scores",
     "TemperatureSamples": "sample_grid",
     "TrainingEstimate": "training_estimate",
     "TrainingStopped": "graceful_stop",

@@ -33,7 +33,15 @@ from zoo.models.base import GenerativeModule
 from zoo.registry import suggestion
 from zoo.spec import Batch
 
-__all__ = ["SAMPLE_GROUPS", "SAMPLE_SCORES", "SampleReport", "requested_sample_scores", "sample_report"]
+__all__ = [
+    "SAMPLE_GROUPS",
+    "SAMPLE_SCORES",
+    "SampleReport",
+    "examples_of",
+    "requested_sample_scores",
+    "sample_report",
+    "score_samples",
+]
 
 SAMPLE_GROUPS = {
     "tests": ("c2st", "mmd", "mmd_fuse"),
@@ -222,27 +230,21 @@ def sample_report(
     def of(x: Tensor) -> Tensor:
         return made(x.to(model.device))
 
-    test, train = _examples(data, "test", n, seed), _examples(data, "train", _TRAINING, seed)
+    test, train = examples_of(data, "test", n, seed), examples_of(data, "train", _TRAINING, seed)
     sets = {"test": of(test.x), "train": of(train.x)}
     count = len(test.x)
-    others = {"real": of(_examples(data, "val", count, seed).x), "training set": sets["train"][:count]}
+    others = {"real": of(examples_of(data, "val", count, seed).x), "training set": sets["train"][:count]}
     half = _half(data, train)
     if isinstance(half, str):
         undefined["half of the modes"] = half
     else:
         others["half of the modes"] = of(train.x[half][:count])
-    bar = tqdm(total=(repeats + len(others)) * len(names), desc="sample scores", disable=not progress)
+    bar = tqdm(total=repeats + len(others), unit=" rows", desc="sample scores", disable=not progress)
 
     def scored(y: Tensor, reasons: dict[str, str]) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for name in names:
-            leaves, compute = _COMPUTED[name]
-            try:
-                value = compute(_Sets(k, seed, y=y, **sets))
-                found |= zip(leaves, value if isinstance(value, tuple) else (value,), strict=True)
-            except ZooError as error:
-                reasons[name] = str(error)
-            bar.update()
+        found, lacking = score_samples(names, y, **sets, k=k, seed=seed)
+        reasons |= lacking
+        bar.update()
         return found
 
     draws = [scored(of(sample(model, count, seed=seed + draw)), undefined) for draw in range(repeats)]
@@ -262,7 +264,27 @@ def sample_report(
     )
 
 
-def _examples(data: LightningDataModule, split: str, n: int, seed: int) -> Batch:
+def score_samples(
+    names: Sequence[str], y: Tensor, *, test: Tensor, train: Tensor, k: int = 5, seed: int = 0
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores features of samples y (M, D) against those of ``test`` (N, D) and ``train`` (L, D) examples.
+
+    Returns:
+        A number for each leaf of the named scores, and the reasons for the scores that there are not.
+    """
+    found: dict[str, float] = {}
+    undefined: dict[str, str] = {}
+    for name in names:
+        leaves, compute = _COMPUTED[name]
+        try:
+            value = compute(_Sets(k, seed, y=y, test=test, train=train))
+            found |= zip(leaves, value if isinstance(value, tuple) else (value,), strict=True)
+        except ZooError as error:
+            undefined[name] = str(error)
+    return found, undefined
+
+
+def examples_of(data: LightningDataModule, split: str, n: int, seed: int) -> Batch:
     """Examples of a split, drawn at random and without replacement; all of them where there are no more than n."""
     generator = torch.Generator().manual_seed(seed)
     if hasattr(data, "splits"):
