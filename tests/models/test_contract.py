@@ -263,6 +263,21 @@ def test_double_precision(name, spec, tmp_path):
         assert loaded.log_likelihood(x, samples=2).dtype == torch.float64
 
 
+def test_double_precision_goes_on(name, tmp_path):
+    """A checkpoint's weights are taken up with all of their digits, not by way of a model in float32."""
+    weights = []
+    for stops in ((2,), (1, 2)):
+        path = None
+        for steps in stops:
+            fit = trainer(tmp_path, precision="64-true")
+            fit.fit_loop.epoch_loop.max_steps = steps
+            fit.fit(model := build(name, SPECS[1]), Made(SPECS[1]), ckpt_path=path, weights_only=True)
+            fit.save_checkpoint(path := tmp_path / f"{steps}.ckpt")
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert weights[0].dtype == torch.float64
+    assert torch.equal(*weights)
+
+
 def test_double_precision_computes_the_same(name, spec):
     """A model and its copy in float64 agree to the precision of the former: nothing is rounded, nothing is left out."""
     model, data = build(name, spec).eval(), Made(spec)
