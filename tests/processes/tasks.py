@@ -318,6 +318,7 @@ def sample(folder: Path) -> dict[str, dict]:
     found["metrics"] = {
         name: trainer(model, folder).validate(model, Given(model.spec), verbose=False)[0] for name, model in models()
     }
+    found["predictions"] = {name: trainer(model, folder).predict(model, Given(model.spec)) for name, model in models()}
     found["norms"] = [norm(layer, shape, **options) for layer, shape, options in NORMS]
     found["evaluation"] = evaluated(next(models())[1])
     torch.manual_seed(0)

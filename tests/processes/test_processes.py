@@ -34,6 +34,13 @@ def test_a_step_and_a_validation_are_those_of_one_process(tmp_path):
             assert one.keys() == layer.keys()
             for name, value in one.items():
                 torch.testing.assert_close(layer[name], value, rtol=1e-10, atol=1e-12, msg=name)
+    for name, whole in found[1][0]["predictions"].items():
+        for batch, parts in zip(whole, zip(*(rank["predictions"][name] for rank in found[2]), strict=True), strict=True):
+            assert sum(map(len, parts)) == len(batch)
+            if batch.dtype == torch.float64 and batch.shape[1:] != (2,):  # latents, and no samples of vectors
+                torch.testing.assert_close(torch.cat(parts), batch, rtol=1e-9, atol=1e-12, msg=name)
+            elif torch.cat(parts).unique(dim=0).shape[0] > 1:  # a GAN that is not trained gives the same gray
+                assert not any(torch.equal(one, other) for one in parts[0] for other in parts[1]), name
     assert torch.equal(found[1][0]["noise"], found[2][0]["noise"]), "the first process draws what one would"
     assert not torch.isin(found[2][1]["noise"], found[2][0]["noise"]).any()
     for rank in (*found[1], *found[2], *found[4]):

@@ -229,10 +229,7 @@ class GenerativeModule(LightningModule, ABC):
             dataloader_idx: The number of its loader.
         """
         x = examples_of(batch)
-        if isinstance(self, Autoencodes):
-            return self.encode(x)
-        with common_noise(len(x)):
-            return self.sample(len(x))
+        return self.encode(x) if isinstance(self, Autoencodes) else self.sample(len(x))
 
     @property
     def weight_dtype(self) -> torch.dtype:
