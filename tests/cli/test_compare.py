@@ -64,12 +64,12 @@ def test_what_is_missing_is_evaluated(cli, run_folder):
     """Only that: the second time nothing is to be done, until the checkpoint is another one."""
     status, out, err = cli("compare", "runs")
     assert status == 0 and "not evaluated: python -m zoo.evaluate --ckpt runs" in out
-    status, out, err = cli("compare", "runs", "--evaluate")
+    status, out, err = cli("compare", "runs", "--evaluate", "--samples", 3)
     assert status == 0, err
     assert "damaged" not in out
     assert "evaluating" in err and "test split" not in out and "not evaluated" not in out and "jsd" in out
     written = (run_folder / "evaluation.json").stat().st_mtime_ns
-    status, out, err = cli("compare", "runs", "--evaluate")
+    status, out, err = cli("compare", "runs", "--evaluate", "--samples", 3)
     assert status == 0 and (run_folder / "evaluation.json").stat().st_mtime_ns == written and "evaluating" not in err
     with (run_folder / "evaluation.json").open() as file:
         content = json.load(file)

@@ -15,7 +15,7 @@ from callbacks import ExponentialMovingAverage, TrainingStopped
 from datamodules import Digits
 from zoo.errors import ZooError
 from zoo.evaluation import evaluate
-from zoo.models import GAN, VAE
+from zoo.models import GAN, MADE, VAE
 from zoo.runs import fit
 from zoo.runs.run_record import origin
 
@@ -146,7 +146,8 @@ def test_an_evaluation_holds_what_a_comparison_needs(cli, tmp_path):
     assert (nll["kind"], nll["draws"], nll["n"]) == ("bound", 3, 130)
     x = run.data.splits["test"].x[:130]
     assert nll["examples_sha256"] == hashlib.sha256(x.numpy().tobytes()).hexdigest()
-    assert said["protocol"]["test/elbo"] == {"n": 250, "draws": 1}
+    assert said["protocol"]["test/elbo"] == {"kind": "bound", "n": 250, "draws": 1}
+    assert said["protocol"]["test/kl"] == {"n": 250, "draws": 1}
     counts = {"test/nll_standard_error", "test/nll_examples", "test/nll_samples", "test/nll_seconds"}
     assert said["protocol"].keys() == said["metrics"].keys() - counts
     assert said["samples_per_second"] > 0 and said["parameters"] == sum(each.numel() for each in run.model.parameters())
@@ -162,3 +163,11 @@ def test_what_there_is_not_is_null():
     said = evaluate(GAN(data.spec), data, accelerator="cpu", progress=False).to_dict()
     assert said["log_p_sha256"] is None and said["checkpoint"] is None
     assert "test/nll" not in said["protocol"]
+    assert said["missing"]["test/nll"] == "GAN has no likelihood"
+
+
+def test_what_is_exact_is_told():
+    data = Digits()
+    said = evaluate(MADE(data.spec, hidden=8), data, accelerator="cpu", progress=False).to_dict()
+    assert said["protocol"]["test/nll"] == said["protocol"]["test/bits_per_dim"] == {"kind": "exact", "n": 250}
+    assert said["missing"] == {"test/nll_bits_per_dim": "not asked for: --samples K"}

@@ -50,9 +50,15 @@ def evaluate_missing(runs: Sequence[StoredRun], options: dict[str, Any]) -> None
 
     missing = [run for run in runs if run.state == "finished" and run.checkpoint is not None and not _done(run, options)]
     for run in tqdm(missing, "evaluating", unit=" runs", disable=not missing):
+        asked = {**options, "ckpt": str(run.checkpoint)}
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                evaluate(**{**options, "ckpt": str(run.checkpoint)})
+                try:
+                    evaluate(**asked)
+                except ZooError as error:
+                    if "has no likelihood" not in str(error):
+                        raise
+                    evaluate(**{**asked, "samples": 0})
         except ZooError as error:
             print(f"{run.name}: {error}", file=sys.stderr)
 

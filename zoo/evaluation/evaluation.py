@@ -274,9 +274,9 @@ def evaluate(
         metrics=metrics,
         disentanglement=reports,
         levels=model.spec.levels,
-        protocol=_protocol(metrics, count, likelihood, reports, sampled),
+        protocol=_protocol(metrics, count, likelihood, reports, sampled, getattr(model, "likelihood_kind", None)),
         likelihood=likelihood,
-        missing=_missing(model, likelihood),
+        missing={name: why for name, why in _missing(model, likelihood).items() if name not in metrics},
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         samples_per_second=speed,
         seconds=time.perf_counter() - begun,
@@ -295,9 +295,16 @@ def _protocol(
     likelihood: Likelihood | None,
     reports: Sequence[DisentanglementReport],
     samples: SampleReport | None,
+    kind: str | None,
 ) -> dict[str, dict[str, Any]]:
-    """How each metric was measured. What a model logs by itself is of the whole split, with one draw of its noise."""
+    """How each metric was measured. What a model logs by itself is of the whole split, with one draw of its noise.
+
+    Of its likelihood it is also told whether that is exact, and then has no draws.
+    """
     known: dict[str, dict[str, Any]] = {name: {"n": examples, "draws": 1} for name in metrics}
+    if kind is not None:
+        how = {"kind": kind, "n": examples} | ({} if kind == "exact" else {"draws": 1})
+        known |= dict.fromkeys(("test/nll", "test/elbo", "test/bits_per_dim"), how)
     if likelihood is not None:
         known |= dict.fromkeys(likelihood.metrics, likelihood.protocol)
     for report in reports:

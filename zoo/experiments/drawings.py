@@ -92,6 +92,11 @@ def curves(title: str, series: Sequence[Series], label: str) -> str:
             area = f'<polygon class="band" fill="{color}" points="{around}"/>'
         dash = f' stroke-dasharray="{2 + 3 * (each.color // _COLORS)} 3"' if each.color >= _COLORS else ""
         line = f'<polyline class="mean" stroke="{color}"{dash} points="{place(each.x, each.mean)}"/>'
+        if len(each.x) == 1:  # validated once: a point, with its interval as a line
+            across, up = place(each.x, each.mean).split(",")
+            low, high = (place(each.x, bound).split(",")[1] for bound in (each.low, each.high))
+            line = f'<circle cx="{across}" cy="{up}" r="3.5" fill="{color}"/>'
+            area = f'<path class="mean" stroke="{color}" d="M{across} {low}V{high}"/>' if band.any() else ""
         parts.append(f'<g data-row="{row}"><title>{row}</title>{area}{line}</g>')
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img">{"".join(parts)}</svg>'
 
@@ -109,7 +114,8 @@ def _frame(title: str, label: str, xs: Sequence[float], ys: Sequence[float], acr
     parts.append(f'<path class="axis" d="M{_LEFT} {_TOP}V{floor}H{right}"/>')
     for x in xs:
         at = _LEFT + (x - across[0]) / (across[1] - across[0]) * (right - _LEFT)
-        parts.append(f'<text x="{at:.1f}" y="{floor + 15}" text-anchor="middle">{x:,.6g}</text>')
+        anchor = "end" if at > right - 14 else "middle"
+        parts.append(f'<text x="{at:.1f}" y="{floor + 15}" text-anchor="{anchor}">{x:,.6g}</text>')
     for y in ys:
         at = floor - (y - up[0]) / (up[1] - up[0]) * (floor - _TOP)
         parts.append(f'<path class="axis" d="M{_LEFT} {at:.1f}H{right}"/>')

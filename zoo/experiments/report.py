@@ -82,8 +82,8 @@ def _table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], capti
         f'<tr data-row="{_e(name)}"><th scope="row" title="{_e(name)}">{_e(name)}</th>{"".join(cells)}</tr>'
         for name, cells in rows
     )
-    told = f"<caption>{caption}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{told}<thead><tr>{heads}</tr></thead><tbody>\n{lines}\n</tbody></table></div>'
+    told = f'<p class="soft">{caption}</p>' if caption else ""
+    return f'{told}<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>\n{lines}\n</tbody></table></div>'
 
 
 def _cell(text: str, value: float | None = None, kind: str = "", title: str = "") -> str:
@@ -162,13 +162,13 @@ def _tests(column: Column, block: Block, number_: int) -> str:
 
 def _curves(comparison: Compared, colors: dict[str, int]) -> Iterator[str]:
     logged = {metric for row in comparison.rows for run in row.runs for metric in run.curves if metric.startswith("val/")}
-    chosen = sorted(logged, key=order)[:_CURVES]
+    chosen = sorted({metric for metric in logged if better(metric)} or logged, key=order)[:_CURVES]
     figures = []
     for metric in chosen:
         for seconds, label in ((False, "batches"), (True, "seconds of training")):
             found = [averaged(row, colors[row.name], metric, seconds) for row in comparison.rows]
             series = [each for each in found if each is not None]
-            if series:
+            if any(len(each.x) > 1 for each in series):
                 figures.append(f"<figure>{curves(metric, series, label)}</figure>")
     if figures:
         swatch = '<span class="swatch" style="background:var(--c{})"></span>'
