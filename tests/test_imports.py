@@ -43,7 +43,7 @@ LOW = {
 BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.distributed", "zoo.progress")
 SMALL = (*BASE, "zoo.optimizers", "zoo.options", "zoo.registry", "zoo.files", "zoo.pickles", "zoo.schedules",
          "zoo.lightning", "zoo.plots", "zoo.environment")  # fmt: skip
-COMMANDS = ("zoo.fit", "zoo.sample", "zoo.evaluate", "zoo.compare", "zoo.__main__")
+COMMANDS = ("zoo.fit", "zoo.sample", "zoo.encode", "zoo.evaluate", "zoo.compare", "zoo.__main__")
 ALLOWED = {
     **LOW,
     **dict.fromkeys(COMMANDS, ("zoo.cli",)),

@@ -18,7 +18,7 @@ import zoo.models
 from zoo import evaluation, registry
 from zoo.cli.command import Command, expand
 from zoo.cli.main import list_zoo
-from zoo.cli.options import EVALUATE, FIT, SAMPLE
+from zoo.cli.options import ENCODE, EVALUATE, FIT, SAMPLE
 from zoo.errors import ZooError
 from zoo.runs import training
 
@@ -98,7 +98,7 @@ def test_the_list_names_every_model_and_data_set_and_what_it_is_for():
             assert entry.summary in text
 
 
-@pytest.mark.parametrize("arguments", [FIT, SAMPLE, EVALUATE], ids=lambda each: each.command)
+@pytest.mark.parametrize("arguments", [FIT, SAMPLE, ENCODE, EVALUATE], ids=lambda each: each.command)
 def test_help_fits_on_a_screen(arguments):
     lines = arguments.help().splitlines()
     assert len(lines) <= 30
@@ -110,11 +110,12 @@ def test_help_fits_on_a_screen(arguments):
 @pytest.mark.parametrize(
     ("arguments", "function", "own"),
     [
-        (SAMPLE, evaluation.sample, {"ckpt", "out", "device", "trust"}),
+        (SAMPLE, evaluation.sample, {"ckpt", "out", "device", "trust", "what", "data", "mean"}),  # mean: true in pictures
+        (ENCODE, evaluation.encode, {"ckpt", "data", "out", "device", "trust"}),
         (EVALUATE, evaluation.evaluate, {"ckpt", "data", "gpus", "out", "trust"}),
         (FIT, training.fit, {"model", "data", "gpus", "config", "ckpt_path", "seed"}),
     ],
-    ids=["sample", "evaluate", "fit"],
+    ids=["sample", "encode", "evaluate", "fit"],
 )
 def test_commands_have_the_arguments_of_the_functions_that_they_call(arguments, function, own):
     """By name and with the same default, but for those that say which objects the function is called with."""

@@ -23,8 +23,8 @@ class Argument:
         name: The name without dashes; ``data.OPTION`` stands for all that begin with ``data.``.
         help: Its lines in ``--help``, where it is left out if there are none.
         metavar: What the value is called there.
-        type: ``str``, ``int``, ``bool``, ``Path`` or a ``Literal``; ``list`` for a number of GPUs or their numbers;
-            None for what is handed on as it was typed.
+        type: ``str``, ``int``, ``float``, ``bool``, ``Path`` or a ``Literal``; ``list`` for a number of GPUs or their
+            numbers; None for what is handed on as it was typed.
         default: The value where it is not typed.
         required: Whether it must be typed.
         least: The least number that is accepted.
@@ -68,6 +68,8 @@ class Argument:
             return self._registered(text, self.entries)
         if self.type is int:
             return self._number(text)
+        if self.type is float:
+            return self._float(text)
         if self.type is list:
             return self._gpus(text)
         if self.endings and not text.endswith(self.endings):
@@ -98,6 +100,12 @@ class Argument:
         if self.least is not None and number < self.least:
             raise ZooError(f"--{self.name} {number}: {self.least} or more is needed")
         return number
+
+    def _float(self, text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            raise ZooError(f"--{self.name}: invalid float value: {text!r}; a number is needed") from None
 
     def _gpus(self, text: str) -> int | list[int]:
         """``2`` as a number; ``2,3`` and ``3,`` as a list; -1 is all that there are."""
@@ -198,7 +206,7 @@ class Arguments:
             group = argument.name.removesuffix(_GROUP)
             if name == argument.name or (group != argument.name and name.startswith(f"{group}.")):
                 return argument
-        if self.loose and "." not in name and not difflib.get_close_matches(option, self._names, n=1, cutoff=0.8):
+        if self.loose and "." not in name and not difflib.get_close_matches(option, self.names, n=1, cutoff=0.8):
             return Argument(name)
         raise self._unknown(option)
 
@@ -212,10 +220,11 @@ class Arguments:
         return meant.get(plain) or meant.get(SHORT.get(plain, plain)) or meant.get(other)
 
     def _unknown(self, typed: str) -> ZooError:
-        return ZooError(f"no option {typed}.{registry.suggestion(typed, self._names)}{self._hint}")
+        return ZooError(f"no option {typed}.{registry.suggestion(typed, self.names)}{self._hint}")
 
     @property
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """The arguments that ``--help`` explains, as they are typed; not the groups of options."""
         return [f"--{argument.name}" for argument in self.table if argument.help and not argument.name.endswith(_GROUP)]
 
     @property

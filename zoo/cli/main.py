@@ -12,7 +12,7 @@ from pathlib import Path
 from zoo import registry
 from zoo.cli.command import Command
 from zoo.cli.completion import completion
-from zoo.cli.options import COMPARE, EVALUATE, FIT, SAMPLE
+from zoo.cli.options import COMPARE, ENCODE, EVALUATE, FIT, SAMPLE
 from zoo.errors import ZooError
 
 __all__ = ["list_zoo", "main", "run"]
@@ -42,10 +42,17 @@ def _fit(argv: list[str]) -> None:
 
 
 def _sample(argv: list[str]) -> None:
-    options, _ = SAMPLE.read(argv)
+    options, data_options = SAMPLE.read(argv)
     from zoo.cli.sample import sample
 
-    sample(**{**SAMPLE.defaults, **options})
+    sample(data_options=data_options, **{**SAMPLE.defaults, **options})
+
+
+def _encode(argv: list[str]) -> None:
+    options, data_options = ENCODE.read(argv)
+    from zoo.cli.encode import encode
+
+    encode(data_options=data_options, **{**ENCODE.defaults, **options})
 
 
 def _evaluate(argv: list[str]) -> None:
@@ -149,6 +156,7 @@ def _shown(function: Callable[[], None]) -> None:
 _COMMANDS = {
     "fit": (FIT, _fit),
     "sample": (SAMPLE, _sample),
+    "encode": (ENCODE, _encode),
     "evaluate": (EVALUATE, _evaluate),
     "compare": (COMPARE, _compare),
 }

@@ -8,7 +8,7 @@ from typing import Literal
 from zoo import registry
 from zoo.cli.arguments import Argument, Arguments
 
-__all__ = ["COMPARE", "EVALUATE", "FIT", "SAMPLE"]
+__all__ = ["COMPARE", "ENCODE", "EVALUATE", "FIT", "SAMPLE"]
 
 
 def _names(names: Iterable[str]) -> str:
@@ -102,25 +102,68 @@ _TRUST = Argument(
 )
 _SEED = Argument("seed", "random seed (default 0)", "N", int, 0)
 
+_DATA = (
+    Argument("data", "another data set than the run's (python -m zoo lists them)", "NAME", str, entries=registry.DATA),
+    Argument("data.OPTION", "an option of the data:  --data.root ~/data", "V"),
+)
+_DEVICE = Argument("device", "cpu, cuda, mps (default cpu)", "DEVICE", str, "cpu")
+
 SAMPLE = Arguments(
     "sample",
     "--ckpt FILE [options]",
     (
         _CKPT,
-        Argument("n", "how many samples (default 64)", "N", int, 64, least=1),
+        Argument(
+            "what",
+            "samples (default); of models that encode also reconstructions, interpolations or traversals\n"
+            "of test examples of the run's data",
+            "KIND",
+            Literal["samples", "reconstructions", "interpolations", "traversals"],
+            "samples",
+        ),
+        Argument("n", "how many samples (default 64), reconstructions, or rows of interpolations", "N", int, 64, least=1),
         Argument(
             "out",
             ".png: a grid of images or a plot of vectors; .npz: the array x, like the data (default samples.png)",
             "FILE",
             Path,
-            Path("samples.png"),
             endings=(".png", ".npz"),
         ),
+        Argument(
+            "mean",
+            "means of p(x|z) in place of draws of it, of models that have it (default: true in pictures of\n"
+            "images, false else)",
+            "",
+            bool,
+        ),
+        Argument("temperature", "what scales the noise that samples are made of, of models that have one", "T", float),
+        *_DATA,
         _SEED,
         _TRUST,
-        Argument("device", "cpu, cuda, mps (default cpu)", "DEVICE", str, "cpu"),
+        _DEVICE,
     ),
-    about="Draw samples from a trained model.",
+    about="Draw samples from a trained model, or see what its latents do.",
+)
+
+ENCODE = Arguments(
+    "encode",
+    "--ckpt FILE [options]",
+    (
+        _CKPT,
+        Argument(
+            "out",
+            "train_z, val_z, test_z; and where data have them train_factors, train_label, ... (default codes.npz)",
+            "FILE",
+            Path,
+            Path("codes.npz"),
+            endings=(".npz",),
+        ),
+        *_DATA,
+        _SEED,
+        _TRUST,
+        _DEVICE,
+    ),
+    about="Write the codes encode(x) of all examples of the run's data.",
 )
 
 EVALUATE = Arguments(
@@ -128,8 +171,7 @@ EVALUATE = Arguments(
     "--ckpt FILE [options]",
     (
         _CKPT,
-        Argument("data", "another data set than the run's (python -m zoo lists them)", "NAME", str, entries=registry.DATA),
-        Argument("data.OPTION", "an option of the data:  --data.root ~/data", "V"),
+        *_DATA,
         Argument(
             "samples",
             "importance samples per example for log p(x), of models that have one (default 0: none)",

@@ -1,5 +1,6 @@
 """Model and data to numbers: test metrics, likelihood, samples, disentanglement. ``evaluate`` computes all of them."""
 
+from zoo.evaluation.codes import encode
 from zoo.evaluation.disentanglement_report import DisentanglementReport, disentanglement_report
 from zoo.evaluation.evaluation import Evaluation, evaluate
 from zoo.evaluation.features import (
@@ -25,6 +26,7 @@ __all__ = [
     "SampleReport",
     "disentanglement_report",
     "draw_samples",
+    "encode",
     "evaluate",
     "evaluate_likelihood",
     "features_for",
