@@ -25,6 +25,7 @@ def check_batch(batch: Any, spec: DataSpec, where: str) -> None:
         where: What to call it: ``a train batch``.
 
     Example:
+        >>> from zoo.spec import Batch, DataSpec
         >>> check_batch(Batch(torch.rand(5, 1, 8, 8)), DataSpec("digits", (1, 8, 8), levels=17), "a batch")
         Traceback (most recent call last):
             ...
