@@ -21,7 +21,7 @@ from zoo.distributed import from_first
 from zoo.errors import ZooError
 from zoo.evaluation.disentanglement import Sizes
 from zoo.evaluation.disentanglement_report import DisentanglementReport, disentanglement_report, requested_scores
-from zoo.evaluation.features import Features
+from zoo.evaluation.features import Features, features_for
 from zoo.evaluation.inference import inference
 from zoo.evaluation.likelihood import STANDARD_ERROR, Likelihood, likelihood_of_examples
 from zoo.evaluation.sample_report import SampleReport, requested_sample_scores, sample_report
@@ -256,7 +256,9 @@ def evaluate(
         )
         sampled = None
         if of_samples:
-            drawn: dict[str, Any] = {"features": features, "n": sample_count}
+            # All processes ask for the features: the classifier behind them comes from the first one.
+            drawn: dict[str, Any] = {"features": features_for(data, features, seed=seed, progress=progress)}
+            drawn["n"] = sample_count
             drawn |= {name: how[name] for name in ("repeats", "seed", "progress")}
             sampled = from_first(lambda: sample_report(model, data, of_samples, **drawn))
         speed = _samples_per_second(model, seed)
