@@ -7,7 +7,9 @@ from typing import cast
 import torch
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
+from zoo.errors import ZooError
 from zoo.lightning import is_fast_dev_run
 from zoo.models.base import GenerativeModule
 from zoo.plots import save_gif
@@ -64,7 +66,11 @@ class Gallery(Callback):
             torch.manual_seed(self.seed)
             model.eval()
             # Lightning's hooks know of LightningModule alone; what a gallery needs of a model, it asks for itself.
-            image = self.draw(trainer, cast(GenerativeModule, model))
+            try:
+                image = self.draw(trainer, cast(GenerativeModule, model))
+            except ZooError as error:  # as of samples that are no numbers; training is not stopped for a picture
+                rank_zero_warn(f"no picture {self.name} after batch {trainer.global_step}: {error}")
+                image = None
             model.train(training)
         if image is None:
             return

@@ -6,6 +6,7 @@ from pytorch_lightning import Trainer
 from callbacks.gallery import Gallery
 from zoo.evaluation.latents import interpolations, traversals
 from zoo.models.base import Autoencodes, GenerativeModule
+from zoo.options import require_at_least
 from zoo.plots import picture
 
 __all__ = ["AnimatedTraversals", "Interpolations", "LatentTraversals"]
@@ -24,6 +25,7 @@ class LatentTraversals(Gallery):
 
     def __init__(self, columns: int = 11, reach: float = 2.5, latents: int = 16, name: str = "traversals"):
         super().__init__(name)
+        require_at_least(1, columns=columns, latents=latents)
         self.columns, self.reach, self.latents = columns, reach, latents
 
     def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image | None:
@@ -52,6 +54,7 @@ class AnimatedTraversals(Gallery):
         self, examples: int = 8, steps: int = 16, reach: float = 2.5, latents: int = 16, name: str = "traversals_animated"
     ):
         super().__init__(name)
+        require_at_least(1, examples=examples, steps=steps, latents=latents)
         self.examples, self.steps, self.reach, self.latents = examples, steps, reach, latents
 
     def draw(self, trainer: Trainer, model: GenerativeModule) -> list[Image.Image] | None:
@@ -75,6 +78,7 @@ class Interpolations(Gallery):
 
     def __init__(self, n: int = 8, columns: int = 11, name: str = "interpolations"):
         super().__init__(name)
+        require_at_least(1, n=n, columns=columns)
         self.n, self.columns = n, columns
 
     def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image | None:

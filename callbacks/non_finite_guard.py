@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from zoo.errors import ZooError
+from zoo.options import require_at_least
 
 __all__ = ["DivergedError", "NonFiniteGuard"]
 
@@ -32,6 +33,7 @@ class NonFiniteGuard(Callback):
     """
 
     def __init__(self, every_n_batches: int = 50):
+        require_at_least(1, every_n_batches=every_n_batches)
         self.every_n_batches = every_n_batches
         self._losses: list[tuple[int, Tensor]] = []  # with their batches, since they were last read
         self._masks: frozenset[str] = frozenset()  # the buffers that are infinite from the start

@@ -7,6 +7,7 @@ from pytorch_lightning import Trainer
 from callbacks.gallery import Gallery
 from zoo.evaluation.latents import reconstructions
 from zoo.models.base import Autoencodes, GenerativeModule
+from zoo.options import require_at_least
 from zoo.plots import picture
 
 __all__ = ["Reconstructions"]
@@ -24,6 +25,7 @@ class Reconstructions(Gallery):
 
     def __init__(self, n: int = 32, columns: int = 16, name: str = "reconstructions", seed: int = 0):
         super().__init__(name, seed)
+        require_at_least(1, n=n, columns=columns)
         self.n, self.columns = n, columns
 
     def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image | None:

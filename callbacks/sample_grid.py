@@ -12,6 +12,7 @@ from callbacks.gallery import Gallery
 from zoo.evaluation.samples import MEANS
 from zoo.lightning import datamodule_of
 from zoo.models.base import GenerativeModule, SamplesMeans
+from zoo.options import require_at_least
 from zoo.plots import picture
 
 __all__ = ["SampleGrid", "TemperatureSamples"]
@@ -29,6 +30,7 @@ class SampleGrid(Gallery):
 
     def __init__(self, n: int = 64, name: str = "samples", seed: int = 0, mean: bool = True):
         super().__init__(name, seed)
+        require_at_least(1, n=n)
         self.n, self.mean = n, mean
 
     def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image:
@@ -61,6 +63,7 @@ class TemperatureSamples(Gallery):
         seed: int = 0,
     ):
         super().__init__(name, seed)
+        require_at_least(1, n=n, temperatures=len(temperatures))
         self.temperatures, self.n = temperatures, n
 
     def draw(self, trainer: Trainer, model: GenerativeModule) -> Image.Image | None:

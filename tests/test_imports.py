@@ -38,7 +38,7 @@ LOW = {
     "zoo.resuming": ("zoo.errors", "zoo.batches", "zoo.lightning"),
     "zoo.distributed": ("zoo.errors",),
     "zoo.schedules": ("zoo.errors", "zoo.distributed"),
-    "zoo.plots": ("zoo.spec",),
+    "zoo.plots": ("zoo.spec", "zoo.errors"),
 }
 BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.distributed", "zoo.progress")
 SMALL = (*BASE, "zoo.optimizers", "zoo.options", "zoo.registry", "zoo.files", "zoo.pickles", "zoo.schedules",

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.distributions import Distribution
 
-from zoo.spec import DataSpec
+from zoo.errors import ZooError
+from zoo.spec import DataSpec, require_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,13 @@ def picture(
         title: A line above the images that says what they are.
         density: The distribution that vectors in one or two dimensions are to have, if it is known; it is drawn beside them,
             so far as it or they reach.
+
+    Raises:
+        ZooError: if there are no examples, or a number is NaN or infinite.
     """
+    if len(x) < 1 or (columns is not None and columns < 1):
+        raise ZooError(f"a picture of {len(x)} examples in {columns} columns: 1 or more are needed")
+    require_numbers(x)
     if spec.is_image:
         return _titled(_grid(x, spec, columns), title)
     return _plot(x.cpu().float(), spec, title, density)

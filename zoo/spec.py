@@ -10,7 +10,7 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 
-__all__ = ["Batch", "DataSpec", "level_dtype", "require_levels", "spec_of"]
+__all__ = ["Batch", "DataSpec", "level_dtype", "require_levels", "require_numbers", "spec_of"]
 
 _MOST_LEVELS = 2**16  # 16 bits; float32 has 24, and what is left tells the points between two levels apart
 
@@ -105,7 +105,12 @@ class DataSpec:
         return self._floats(x, dtype, lambda levels, most: levels * (2 / most) - 1)
 
     def from_signed(self, y: Tensor) -> Tensor:
-        """Floats in [-1, 1] as the nearest levels, the inverse of :meth:`to_signed`; continuous data unchanged."""
+        """Floats in [-1, 1] as the nearest levels, the inverse of :meth:`to_signed`; continuous data unchanged.
+
+        Raises:
+            ZooError: if a number is NaN or infinite, of continuous data too.
+        """
+        require_numbers(y)
         if self.levels is None:
             return y
         wide = y.to(torch.promote_types(y.dtype, torch.float32))
@@ -140,6 +145,26 @@ def require_levels(x: Tensor, levels: int) -> None:
             f"x is {found} {tuple(x.shape)}, and integers 0 to {levels - 1} are needed, {needed} or wider: the data have "
             f"{levels} levels.\nFloats in [0, 1] become levels by (x * {levels - 1}).round().to(torch.{needed})."
         )
+
+
+def require_numbers(x: Tensor) -> Tensor:
+    """x (B, ...) itself; ZooError where some of it is NaN or infinite, which as a level would look like any other number.
+
+    What a model makes is looked at here before it becomes data; on a GPU that waits for it.
+
+    Example:
+        >>> require_numbers(torch.tensor([[0.0, 1.0], [0.5, torch.nan]]))
+        Traceback (most recent call last):
+        zoo.errors.ZooError: 1 of 2 examples that the model made hold NaN or infinite numbers.
+        Its weights may be NaN, or numbers overflowed: try an earlier checkpoint, or float32 where precision is lower.
+    """
+    if x.is_floating_point() and not x.is_meta and not bool((finite := x.isfinite()).all()):
+        bad = len(x) - int(finite.flatten(1).all(1).sum())
+        raise ZooError(
+            f"{bad} of {len(x)} examples that the model made hold NaN or infinite numbers.\n"
+            "Its weights may be NaN, or numbers overflowed: try an earlier checkpoint, or float32 where precision is lower."
+        )
+    return x
 
 
 def spec_of(data: Any) -> DataSpec:

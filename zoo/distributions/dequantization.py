@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid
 from zoo.distributed import rand, randn
 from zoo.errors import ZooError
 from zoo.precision import widen_half
-from zoo.spec import level_dtype, require_levels
+from zoo.spec import level_dtype, require_levels, require_numbers
 from zoo.transforms.base import Transform
 
 __all__ = [
@@ -228,7 +228,12 @@ class DequantizedFlow(nn.Module):
         return bin_centers(x, self.dequantizer.zero.dtype)
 
     def quantize(self, y: Tensor) -> Tensor:
-        """Points to the levels of their cells, the outermost for those outside [0, levels]; else unchanged."""
+        """Points to the levels of their cells, the outermost for those outside [0, levels]; else unchanged.
+
+        Raises:
+            ZooError: if a number is NaN or infinite.
+        """
+        require_numbers(y)
         return y if self.levels is None else y.floor().clamp(0, self.levels - 1).to(level_dtype(self.levels))
 
     @torch.no_grad()

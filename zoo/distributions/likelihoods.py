@@ -13,7 +13,7 @@ from zoo import registry
 from zoo.distributions.component import Component, Family
 from zoo.errors import ZooError
 from zoo.precision import widen_half
-from zoo.spec import DataSpec
+from zoo.spec import DataSpec, require_numbers
 from zoo.transforms.mixture_logistic import bounded_log_scale
 
 __all__ = [
@@ -73,7 +73,8 @@ class Likelihood(Component):
         """A draw of p(x|z) in data space: raw (B, outputs, *shape) -> (B, *shape)."""
 
     def _levels(self, unit: Tensor) -> Tensor:
-        """Values in [0, 1] as the nearest levels; continuous data unchanged."""
+        """Values in [0, 1] as the nearest levels; continuous data unchanged; ZooError for NaN."""
+        require_numbers(unit)
         if self.spec.levels is None:
             return unit
         return (unit * (self.spec.levels - 1)).round().clamp(0, self.spec.levels - 1).to(self.spec.dtype)
@@ -110,7 +111,9 @@ class Bernoulli(Likelihood):
 
     def sample(self, raw: Tensor) -> Tensor:
         """0 or 1; for gray levels the mean, since the Bernoulli of a gray level is no distribution of it."""
-        return widen_half(raw[:, 0]).sigmoid().bernoulli().to(self.spec.dtype) if self.exact else self.mean(raw)
+        # Of NaN a draw stops the program, on a GPU without saying why.
+        probability = require_numbers(widen_half(raw[:, 0]).sigmoid())
+        return probability.bernoulli().to(self.spec.dtype) if self.exact else self.mean(raw)
 
 
 class Gaussian(Likelihood):
@@ -253,7 +256,8 @@ class Categorical(Likelihood):
 
     def sample(self, raw: Tensor) -> Tensor:
         """A level for each dimension."""
-        return torch.distributions.Categorical(logits=widen_half(raw).movedim(1, -1)).sample().to(self.spec.dtype)
+        probability = require_numbers(widen_half(raw).softmax(1)).movedim(1, -1)
+        return torch.distributions.Categorical(probability, validate_args=False).sample().to(self.spec.dtype)
 
 
 def default_likelihood(spec: DataSpec) -> str:

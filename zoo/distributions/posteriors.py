@@ -93,7 +93,7 @@ class SampledPosterior:
 
     def _fixed_draws(self, pairs: int, seed: int) -> Iterator[Tensor]:
         """2 ``pairs`` draws of z0 in chunks (2k, B, d), a function of the seed."""
-        per_call = max(1, _PER_CALL // (2 * len(self.base.mean)))
+        per_call = max(1, _PER_CALL // max(1, 2 * len(self.base.mean)))
         if (gaussian := _parameters(self.base)) is None:
             devices = [self.base.mean.device] if self.base.mean.is_cuda else []
             for start in range(0, pairs, per_call):

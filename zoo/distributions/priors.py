@@ -116,7 +116,7 @@ class MixtureOfGaussians(Prior):
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """Latents (n, d), the components' scales multiplied by ``temperature``."""
-        return self._mixture(temperature).sample((n,))
+        return self._mixture(temperature).sample((n,)) if n else self.zero.new_zeros(0, self.latent_dim)
 
     def _mixture(self, temperature: float) -> Distribution:
         components = factorized_normal(self.means, temperature * (softplus(self.raw_scales) + 1e-5))

@@ -14,7 +14,7 @@ from zoo.errors import ZooError
 from zoo.evaluation.inference import inference, whole_test_split
 from zoo.models.base import GenerativeModule, SamplesMeans
 from zoo.plots import picture
-from zoo.spec import DataSpec
+from zoo.spec import DataSpec, require_numbers
 
 __all__ = ["MEANS", "sample", "save_samples"]
 
@@ -44,7 +44,8 @@ def sample(
         The samples in data space, (n, *shape), on the CPU; means of few levels are floats between them.
 
     Raises:
-        ZooError: if ``n`` or ``batch_size`` is below 1, a temperature not above 0, or the model has no mean or temperature.
+        ZooError: if ``n`` or ``batch_size`` is below 1, a temperature not above 0, the model has no mean or temperature,
+            or what it makes is NaN or infinite.
 
     Example:
         >>> from zoo.models import GAN
@@ -65,7 +66,7 @@ def sample(
             raise ZooError(f"temperature: the samples of {type(model).__name__} have none")
         options["temperature"] = temperature
     with inference(model, seed):
-        return torch.cat([draw(min(batch_size, n - i), **options).cpu() for i in range(0, n, batch_size)])
+        return torch.cat([require_numbers(draw(min(batch_size, n - i), **options)).cpu() for i in range(0, n, batch_size)])
 
 
 def save_samples(x: Tensor, spec: DataSpec, path: str | Path, *, title: str = "", columns: int | None = None) -> Path:
@@ -82,7 +83,7 @@ def save_samples(x: Tensor, spec: DataSpec, path: str | Path, *, title: str = ""
         The path.
 
     Raises:
-        ZooError: if the name ends in something else.
+        ZooError: if the name ends in something else, or a sample is NaN or infinite.
 
     Example:
         >>> import tempfile
@@ -93,6 +94,7 @@ def save_samples(x: Tensor, spec: DataSpec, path: str | Path, *, title: str = ""
     path = Path(path)
     if path.suffix not in (".png", ".npz"):
         raise ZooError(f"{path}: the name must end in .png or .npz")
+    require_numbers(x)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".png":
         picture(x, spec, columns, title).save(path)

@@ -22,6 +22,7 @@ from zoo.lightning import datamodule_of
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.metrics.importance_weighting import Bound, importance_weighted_bound
 from zoo.models.base import GenerativeModule, with_likelihood
+from zoo.options import require_at_least
 from zoo.spec import Batch, DataSpec
 from zoo.transforms.base import Transform
 from zoo.transforms.image_flow import ImageFlow
@@ -222,7 +223,7 @@ class FlowPlusPlus(GenerativeModule):
             log_p, log_q = self.density(x.repeat(k, 1, 1, 1))
             return (log_p - log_q).view(k, -1)
 
-        return importance_weighted_bound(log_weights, samples, max(1, _PER_CALL // x.numel()))
+        return importance_weighted_bound(log_weights, samples, max(1, _PER_CALL // max(1, x.numel())))
 
     @with_likelihood
     def log_likelihood(self, x: Tensor, samples: int = 1) -> Tensor:
@@ -241,5 +242,6 @@ class FlowPlusPlus(GenerativeModule):
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """n draws of P(x), the noise z ~ N(0, I) scaled by ``temperature``."""
+        require_at_least(0, n=n)
         noise = torch.randn(n, self.latent_dim, device=self.device, dtype=self.weight_dtype)
         return self.decode(temperature * noise)

@@ -15,6 +15,7 @@ from zoo.errors import ZooError
 from zoo.models.base import GenerativeModule
 from zoo.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from zoo.nets.mlp import mlp
+from zoo.options import require_at_least
 from zoo.precision import autocast_off, widen_half
 from zoo.spec import Batch, DataSpec
 
@@ -276,6 +277,7 @@ class GAN(GenerativeModule):
 
     def sample(self, n: int) -> Tensor:
         """``n`` generated examples in data space."""
+        require_at_least(0, n=n)
         return self.decode(self.noise(n))
 
 

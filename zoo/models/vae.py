@@ -20,7 +20,7 @@ from zoo.nets.bolts import BoltsDecoder, BoltsEncoder
 from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvEncoder
 from zoo.nets.locatello import LocatelloDecoder, LocatelloEncoder
 from zoo.nets.mlp import mlp
-from zoo.options import require_call
+from zoo.options import require_at_least, require_call
 from zoo.schedules import KLSchedule
 from zoo.spec import Batch, DataSpec
 
@@ -238,7 +238,7 @@ class VAE(GenerativeModule):
             z, log_q = q.rsample_and_log_prob((k,))
             return self.likelihood.log_prob(x, self.decoder_output(z)) + prior.log_prob(z) - log_q
 
-        return importance_weighted_bound(log_weights, samples, max(1, _PER_CALL // len(x)))
+        return importance_weighted_bound(log_weights, samples, max(1, _PER_CALL // max(1, len(x))))
 
     @with_likelihood
     @torch.no_grad()
@@ -261,9 +261,11 @@ class VAE(GenerativeModule):
     @torch.no_grad()
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """n draws of p(x): z ~ p(z), its noise scaled by ``temperature``, then x ~ p(x|z)."""
+        require_at_least(0, n=n)
         return self.likelihood.sample(self.decoder_output(self.prior.sample(n, temperature)))
 
     @torch.no_grad()
     def sample_mean(self, n: int, temperature: float = 1.0) -> Tensor:
         """Means of p(x|z) for n draws of p(z), as pictures show them: draws of p(x|z) have its noise besides."""
+        require_at_least(0, n=n)
         return self.decode_mean(self.prior.sample(n, temperature))
