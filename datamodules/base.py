@@ -13,6 +13,7 @@ from torch import Generator
 from datamodules.loader import Arrays, EvalLoader, Position, TrainLoader
 from zoo.data_check import check_classes, check_examples
 from zoo.errors import ZooError
+from zoo.options import check_given, options_of, require_at_least
 from zoo.resuming import Resumption
 from zoo.spec import Batch, DataSpec
 
@@ -47,8 +48,8 @@ class DataModule(LightningDataModule, ABC):
         super().__init__()
         frame = inspect.currentframe()
         self.init_args: dict[str, Any] = collect_init_args(frame, [], classes=(DataModule,))[-1] if frame else {}
-        if batch_size < 1:
-            raise ZooError(f"batch_size {batch_size}: 1 or more is needed")
+        check_given(self.init_args, options_of(type(self)), type(self).__name__)
+        require_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or 4 * batch_size
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed

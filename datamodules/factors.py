@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from datamodules.base import DataModule
 from zoo.errors import ZooError
+from zoo.options import require_between
 from zoo.spec import DataSpec
 
 __all__ = ["FactorGrid"]
@@ -50,6 +51,7 @@ class FactorGrid(DataModule):
 
     def __init__(self, resolution: int = 64, factors: dict[str, list[int]] | None = None, **options: Any):
         super().__init__(**options)
+        require_between(1, 1024, resolution=resolution)
         self.resolution = resolution
         self.kept = {name: _kept(name, size, factors or {}) for name, size in self.grid.items()}
         if unknown := [name for name in factors or {} if name not in self.grid]:

@@ -16,6 +16,7 @@ from datamodules.loader import Arrays
 from datamodules.memory_map import memory_mapped
 from datamodules.readers import open_picture, require_few_pixels
 from zoo.errors import ZooError
+from zoo.options import require_between
 from zoo.progress import progress_bar
 from zoo.spec import DataSpec
 
@@ -63,6 +64,7 @@ class ImageFolder(DataModule):
         on_device: bool = True,
     ):
         super().__init__(batch_size, eval_batch_size, seed, on_device)
+        require_between(1, 4096, size=size)
         if root is None:
             raise ZooError("the folder data set needs your pictures: name their folder with --data.root FOLDER.")
         self.root, self.size, self.channels, self.levels = Path(root).expanduser(), size, channels, levels

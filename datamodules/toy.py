@@ -38,6 +38,9 @@ def _mixture() -> Tensor:
 _DENSITIES = {"ring": (_ring, 0.05), "grid": (_grid, 0.05), "moons": (_moons, 0.1), "mixture": (_mixture, 0.3)}
 
 
+_MOST = 100_000_000  # examples
+
+
 class Toy(DataModule):
     """Samples of p(x) = 1/M sum_m N(x; mean_m, std^2 I).
 
@@ -71,8 +74,8 @@ class Toy(DataModule):
         super().__init__(batch_size, eval_batch_size, seed, on_device)
         if density not in _DENSITIES:
             raise ZooError(f"density {density!r}: {', '.join(_DENSITIES)} are there")
-        if size < 5 or (std is not None and std <= 0):
-            raise ZooError(f"size {size} and std {std}: 5 examples or more and a std above 0 are needed")
+        if not 5 <= size <= _MOST or (std is not None and not 0 < std < math.inf):
+            raise ZooError(f"size {size} and std {std}: 5 to {_MOST} examples and a std above 0 are needed")
         means, default = _DENSITIES[density]
         self.density, self.size = density, size
         self.means: Tensor = means()  # (M, D)

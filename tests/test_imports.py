@@ -37,7 +37,7 @@ LOW = {
     "zoo.optimizers": ("zoo.errors", "zoo.registry"),
     "zoo.resuming": ("zoo.errors", "zoo.batches", "zoo.lightning"),
     "zoo.distributed": ("zoo.errors",),
-    "zoo.schedules": ("zoo.errors", "zoo.distributed"),
+    "zoo.schedules": ("zoo.errors", "zoo.distributed", "zoo.options", "zoo.registry"),
     "zoo.plots": ("zoo.spec", "zoo.errors"),
 }
 BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.distributed", "zoo.progress")
@@ -61,9 +61,10 @@ ALLOWED = {
     "zoo.runs": ("callbacks", "zoo.models", *SMALL),
     "zoo.experiments": ("zoo.runs", "zoo.registry", "zoo.files", "zoo.errors"),
     "zoo.cli": ("zoo.experiments", "zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),
-    "datamodules": ("zoo.spec", "zoo.data_check", "zoo.errors", "zoo.files", "zoo.lightning", "zoo.pickles", "zoo.progress",
-                    "zoo.resuming"),
-    "callbacks": ("zoo.evaluation", "zoo.metrics", "zoo.models.base", "zoo.plots", "zoo.lightning", "zoo.batches", *BASE),
+    "datamodules": ("zoo.spec", "zoo.data_check", "zoo.errors", "zoo.files", "zoo.lightning", "zoo.options", "zoo.pickles",
+                    "zoo.progress", "zoo.resuming"),
+    "callbacks": ("zoo.evaluation", "zoo.metrics", "zoo.models.base", "zoo.plots", "zoo.lightning", "zoo.batches",
+                  "zoo.options", *BASE),
 }  # fmt: skip
 
 

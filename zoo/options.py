@@ -1,11 +1,12 @@
 """The options of a constructor: their types, defaults and meaning; values refused that they can't take or keep."""
 
 import inspect
+import math
 import numbers
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,7 +17,24 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.registry import suggestion
 
-__all__ = ["Option", "check_types", "options_of", "plain", "require_at_least", "require_call", "require_seed"]
+__all__ = [
+    "MOST_LAYERS",
+    "MOST_UNITS",
+    "Option",
+    "check_given",
+    "check_types",
+    "ineffective",
+    "options_of",
+    "plain",
+    "require_at_least",
+    "require_between",
+    "require_call",
+    "require_decay_rates",
+    "require_seed",
+]
+
+# What no one means to ask for. A network of more fills any memory, some before anything can be said.
+MOST_UNITS, MOST_LAYERS = 2**16, 2**10
 
 
 @dataclass(frozen=True)
@@ -106,6 +124,27 @@ def check_types(values: Mapping[str, Any], options: Mapping[str, Option], owner:
             raise ZooError(f"{name}={value!r} of {owner}: {_shown(annotation)} is accepted.{near}")
 
 
+def check_given(values: Mapping[str, Any], options: Mapping[str, Option], owner: str) -> None:
+    """:func:`check_types` of a constructor's arguments that are not their defaults, of whatever type these are.
+
+    Words are left to the constructor, which says best what it knows.
+
+    Example:
+        >>> options = {"scale": Option("scale", float, None)}
+        >>> check_given({"scale": None}, options, "Noise")
+        >>> check_given({"scale": "0.1"}, options, "Noise")
+        Traceback (most recent call last):
+        zoo.errors.ZooError: scale='0.1' of Noise: float is accepted.
+    """
+    given = {}
+    for name, value in values.items():
+        if name not in options or value is options[name].default:
+            continue
+        if not (isinstance(value, str) and get_origin(options[name].annotation) is Literal):
+            given[name] = value
+    check_types(given, options, owner)
+
+
 def _fits(value: Any, annotation: Any) -> bool:
     """Whether a value is of a type; of types that are not simple, nothing is known and everything fits."""
     origin, inner = get_origin(annotation), get_args(annotation)
@@ -118,11 +157,15 @@ def _fits(value: Any, annotation: Any) -> bool:
         return len(value) == len(each) and all(map(_fits, value, each))
     if origin is list and isinstance(value, list):
         return all(_fits(item, inner[0]) for item in value)
+    if origin is dict and isinstance(value, Mapping):
+        return all(_fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items())
     if annotation in (int, float):
         kind = numbers.Integral if annotation is int else numbers.Real
         return isinstance(value, kind) and not isinstance(value, bool)
     if annotation is None:
         return value is None
+    if isinstance(annotation, type) and is_dataclass(annotation) and isinstance(value, Mapping):  # as YAML has it
+        return True
     expected = origin or annotation
     try:
         return expected is Any or not isinstance(expected, type) or isinstance(value, expected)
@@ -140,7 +183,7 @@ def _shown(annotation: Any) -> str:
 
 
 def require_at_least(minimum: float, **values: float | None) -> None:
-    """ZooError unless every value is ``minimum`` or more; None stands for a default.
+    """ZooError unless every value is ``minimum`` or more, and finite; None stands for a default.
 
     Example:
         >>> require_at_least(1, steps=4, hidden=0)
@@ -148,7 +191,7 @@ def require_at_least(minimum: float, **values: float | None) -> None:
         zoo.errors.ZooError: hidden 0: 1 or more is needed
     """
     for name, value in values.items():
-        if value is not None and not value >= minimum:
+        if value is not None and not minimum <= value < math.inf:
             raise ZooError(f"{name} {value}: {minimum} or more is needed")
 
 
@@ -183,6 +226,43 @@ def require_seed(seed: int | None) -> None:
     """
     if seed is not None and not 0 <= seed < 2**32:
         raise ZooError(f"seed {seed}: a whole number from 0 to {2**32 - 1} is needed")
+
+
+def require_between(minimum: float, maximum: float, **values: float | None) -> None:
+    """ZooError unless every value is from ``minimum`` to ``maximum``; None stands for a default.
+
+    Example:
+        >>> require_between(0, 1, dropout=1.5)
+        Traceback (most recent call last):
+        zoo.errors.ZooError: dropout 1.5: 1 at most is accepted
+    """
+    for name, value in values.items():
+        if value is not None and value > maximum:
+            raise ZooError(f"{name} {value}: {maximum} at most is accepted")
+    require_at_least(minimum, **values)
+
+
+def require_decay_rates(**values: Sequence[float]) -> None:
+    """ZooError unless both decay rates of an Adam are from 0 to below 1.
+
+    Example:
+        >>> require_decay_rates(betas=(0.5, 1.0))
+        Traceback (most recent call last):
+        zoo.errors.ZooError: betas (0.5, 1.0): two numbers from 0 to below 1 are accepted
+    """
+    for name, rates in values.items():
+        if not all(0 <= rate < 1 for rate in rates):
+            raise ZooError(f"{name} {tuple(rates)}: two numbers from 0 to below 1 are accepted")
+
+
+def ineffective(values: Mapping[str, Any], options: Mapping[str, Option], names: Sequence[str]) -> dict[str, Any]:
+    """Those of ``names`` that were given, as another value than the default, with their values: for what nothing reads.
+
+    Example:
+        >>> ineffective({"heads": 2, "blocks": 1}, {"heads": Option("heads", int, 4)}, ["heads"])
+        {'heads': 2}
+    """
+    return {name: values[name] for name in names if name in values and values[name] != options[name].default}
 
 
 def plain(name: str, value: Any) -> Any:

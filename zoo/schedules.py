@@ -1,11 +1,17 @@
 """The weight of the KL term over the course of training."""
 
-from dataclasses import astuple, dataclass
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
 
 from torch import Tensor
 
 from zoo.distributed import gather
 from zoo.errors import ZooError
+from zoo.options import check_types, options_of
+from zoo.registry import suggestion
 
 __all__ = ["KLSchedule"]
 
@@ -28,6 +34,9 @@ class KLSchedule:
         capacity: Nats of KL that are aimed at in the end; 0 for as few as possible.
         capacity_steps: Batches over which they rise from 0.
 
+    Raises:
+        ZooError: for what is negative or no number, and for options that nothing reads without others.
+
     References:
         | Generating Sentences from a Continuous Space (Bowman et al., 2016): warm-up
         | https://arxiv.org/abs/1511.06349
@@ -47,10 +56,30 @@ class KLSchedule:
     capacity_steps: int = 0
 
     def __post_init__(self) -> None:
-        if min(astuple(self)) < 0 or 0 < self.period < self.warmup:
-            raise ZooError(f"{self}: none may be negative, and a period is not shorter than its warm-up")
+        check_types(asdict(self), options_of(KLSchedule), "kl")
+        for name in ("beta", "free_bits", "capacity"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not all(0 <= value < math.inf for value in astuple(self)) or 0 < self.period < self.warmup:
+            raise ZooError(f"{self}: none may be negative or infinite, and a period is not shorter than its warm-up")
+        if self.period and not self.warmup:
+            raise ZooError(f"{self}: a period without a warm-up repeats nothing; give warmup too")
+        if self.capacity_steps and not self.capacity:
+            raise ZooError(f"{self}: capacity steps without a capacity lead nowhere; give capacity too")
+        if not self.beta and (self.warmup or self.free_bits or self.capacity):
+            warnings.warn(f"{self}: with beta 0 the KL term has no weight, and the rest no effect", stacklevel=3)
         if self.free_bits and self.capacity:
             raise ZooError(f"{self}: free bits and a capacity exclude each other")
+
+    @classmethod
+    def of(cls, options: "KLSchedule | Mapping[str, Any]") -> "KLSchedule":
+        """The schedule itself, or that of a plain dict, as a checkpoint has it; ZooError for options that it has not."""
+        if isinstance(options, KLSchedule):
+            return options
+        known = options_of(cls)
+        if unknown := [name for name in options if name not in known]:
+            accepted = f"Accepted: {', '.join(known)}.{suggestion(str(unknown[0]), known)}"
+            raise ZooError(f"kl has no option {unknown[0]!r}. {accepted}")
+        return cls(**options)
 
     def weight(self, step: int | None) -> float:
         """beta(t) at batch ``step``; the final weight for None."""

@@ -129,6 +129,8 @@ class Family(dict[str, type[C]], Generic[C]):
         Raises:
             ZooError: if there is no such component, or it has no such option, or a value is refused.
         """
+        if options is not None and not isinstance(options, Mapping):
+            raise ZooError(f"{self.kind}_options {options!r}: a dictionary of options is accepted")
         options = dict(options or {})
         if isinstance(component, Component):
             self.find(type(component))

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from zoo.distributed import randn
 from zoo.distributions.component import Component, Family
 from zoo.distributions.normal import factorized_normal
-from zoo.options import require_at_least
+from zoo.options import MOST_LAYERS, MOST_UNITS, require_at_least, require_between
 from zoo.precision import autocast_off, widen_half
 from zoo.transforms import (
     Compose,
@@ -277,7 +277,7 @@ class PlanarPosterior(FlowPosterior):
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 16):
-        require_at_least(1, steps=steps)
+        require_between(1, MOST_LAYERS, steps=steps)
         super().__init__(features, latent_dim)
         self.transform = Compose(Planar(latent_dim, features) for _ in range(steps))
 
@@ -297,7 +297,7 @@ class RadialPosterior(FlowPosterior):
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 16):
-        require_at_least(1, steps=steps)
+        require_between(1, MOST_LAYERS, steps=steps)
         super().__init__(features, latent_dim)
         self.transform = Compose(Radial(latent_dim, features) for _ in range(steps))
 
@@ -318,7 +318,7 @@ class OrthogonalSylvesterPosterior(FlowPosterior):
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 4, directions: int | None = None):
-        require_at_least(1, steps=steps)
+        require_between(1, MOST_LAYERS, steps=steps)
         super().__init__(features, latent_dim)
         self.transform = Compose(Sylvester(latent_dim, features, "orthogonal", directions) for _ in range(steps))
 
@@ -337,7 +337,7 @@ class HouseholderSylvesterPosterior(FlowPosterior):
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 4, reflections: int = 8):
-        require_at_least(1, steps=steps, reflections=reflections)
+        require_between(1, MOST_LAYERS, steps=steps, reflections=reflections)
         super().__init__(features, latent_dim)
         maps = (Sylvester(latent_dim, features, "householder", reflections=reflections) for _ in range(steps))
         self.transform = Compose(maps)
@@ -356,7 +356,7 @@ class TriangularSylvesterPosterior(FlowPosterior):
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 4):
-        require_at_least(1, steps=steps)
+        require_between(1, MOST_LAYERS, steps=steps)
         super().__init__(features, latent_dim)
         maps = (Sylvester(latent_dim, features, "triangular", reverse=bool(k % 2)) for k in range(steps))
         self.transform = Compose(maps)
@@ -378,7 +378,8 @@ class IAFPosterior(FlowPosterior):
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 4, hidden: int = 320):
-        require_at_least(1, steps=steps, hidden=hidden)
+        require_between(1, MOST_LAYERS, steps=steps)
+        require_between(1, MOST_UNITS, hidden=hidden)
         super().__init__(features, latent_dim)
         networks = {"context_features": features, "hidden": (hidden, hidden)}
         self.transform = autoregressive_flow(GatedAutoregressive, latent_dim, steps, **networks)
@@ -400,7 +401,8 @@ class SplineIAFPosterior(FlowPosterior):
     """
 
     def __init__(self, features: int, latent_dim: int, steps: int = 4, hidden: int = 320):
-        require_at_least(1, steps=steps, hidden=hidden)
+        require_between(1, MOST_LAYERS, steps=steps)
+        require_between(1, MOST_UNITS, hidden=hidden)
         super().__init__(features, latent_dim)
         networks = {"context_features": features, "hidden": (hidden, hidden)}
         self.transform = autoregressive_flow(SplineAutoregressive, latent_dim, steps, **networks)

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from zoo.distributions.component import Component, Family
 from zoo.distributions.normal import factorized_normal
 from zoo.errors import ZooError
-from zoo.options import require_at_least
+from zoo.options import MOST_LAYERS, MOST_UNITS, require_between
 from zoo.transforms import AffineAutoregressive, SplineAutoregressive, Transform, autoregressive_flow
 
 __all__ = [
@@ -104,7 +104,7 @@ class MixtureOfGaussians(Prior):
     """
 
     def __init__(self, latent_dim: int, components: int = 100):
-        require_at_least(1, components=components)
+        require_between(1, MOST_UNITS, components=components)
         super().__init__(latent_dim)
         self.logits = nn.Parameter(torch.zeros(components))
         self.means = nn.Parameter(torch.randn(components, latent_dim))
@@ -145,7 +145,7 @@ class VampPrior(Prior):
     """
 
     def __init__(self, latent_dim: int, components: int = 100):
-        require_at_least(1, components=components)
+        require_between(1, MOST_UNITS, components=components)
         super().__init__(latent_dim)
         self.components = components
         self.posterior_of: Callable[[Tensor], Distribution] | None = None
@@ -220,7 +220,8 @@ class MAFPrior(FlowPrior):
     """
 
     def __init__(self, latent_dim: int, steps: int = 4, hidden: int = 320):
-        require_at_least(1, steps=steps, hidden=hidden)
+        require_between(1, MOST_LAYERS, steps=steps)
+        require_between(1, MOST_UNITS, hidden=hidden)
         super().__init__(latent_dim)
         self.transform = autoregressive_flow(AffineAutoregressive, latent_dim, steps, hidden=(hidden, hidden))
 
@@ -241,7 +242,8 @@ class SplinePrior(FlowPrior):
     """
 
     def __init__(self, latent_dim: int, steps: int = 4, hidden: int = 320):
-        require_at_least(1, steps=steps, hidden=hidden)
+        require_between(1, MOST_LAYERS, steps=steps)
+        require_between(1, MOST_UNITS, hidden=hidden)
         super().__init__(latent_dim)
         self.transform = autoregressive_flow(SplineAutoregressive, latent_dim, steps, hidden=(hidden, hidden))
 

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+from zoo.errors import ZooError
 from zoo.models.vae import VAE
+from zoo.options import require_at_least
 from zoo.spec import DataSpec
 
 __all__ = ["AnnealedVAE"]
@@ -16,7 +18,7 @@ class AnnealedVAE(VAE):
 
     Arguments:
         spec: The data's description; the command line fills it in.
-        gamma: The weight of the distance, a factor of what ``kl`` gives it.
+        gamma: The weight of the distance; ``kl`` has no other.
         capacity: The final capacity in nats.
         capacity_steps: Batches over which it rises from 0.
         options: Those of VAE.
@@ -35,4 +37,10 @@ class AnnealedVAE(VAE):
         **options: Any,
     ):
         super().__init__(spec, **options)
-        self.kl = replace(self.kl, beta=gamma * self.kl.beta, capacity=capacity, capacity_steps=capacity_steps)
+        require_at_least(0, gamma=gamma, capacity=capacity, capacity_steps=capacity_steps)
+        if (self.kl.beta, self.kl.capacity, self.kl.free_bits) != (1, 0, 0):
+            raise ZooError(
+                f"{self.kl}: give weight and capacity once, as --model.gamma, --model.capacity and --model.capacity_steps; "
+                "of kl, warmup and period are accepted."
+            )
+        self.kl = replace(self.kl, beta=gamma, capacity=capacity, capacity_steps=capacity_steps if capacity else 0)

@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
 from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from zoo.lightning import attached_trainer, set_hyperparameters, writes_row
 from zoo.metrics.epoch_mean import EpochMean
 from zoo.nets.batch_norm import synchronize_batch_norm
 from zoo.optimizers import Optimization, OptimizerName, ScheduleName
-from zoo.options import options_of, plain
+from zoo.options import check_given, ineffective, options_of, plain
 from zoo.resuming import Resumption
 from zoo.spec import Batch, DataSpec
 
@@ -139,7 +140,8 @@ class GenerativeModule(LightningModule, ABC):
         training_batches: The batches that training has begun, of all runs that went on from one another.
 
     Raises:
-        ZooError: if an argument of the subclass's constructor is nothing that a checkpoint can hold.
+        ZooError: if an argument of the subclass's constructor is not of the type it is annotated with, or nothing that a
+            checkpoint can hold.
     """
 
     strategy: ClassVar[str] = "ddp"  # how Lightning runs this model on several processes
@@ -167,6 +169,7 @@ class GenerativeModule(LightningModule, ABC):
         self.save_hyperparameters(ignore=["spec", *apart, *(name for name in ours if name not in taken)])
         kept = {name: plain(name, value) for name, value in self.hparams.items()}
         set_hyperparameters(self, {"spec": self.spec.to_dict(), **kept})
+        check_given(kept, options_of(type(self), given=1), type(self).__name__)
         self.latest_metrics: dict[str, Tensor] = {}
         self._clipping: tuple[float, str | None] | None = None  # of the Trainer: value and algorithm
         self._latest_sizes: dict[str, int] = {}  # the examples that each is a mean over; those of a checkpoint are of all
@@ -188,6 +191,17 @@ class GenerativeModule(LightningModule, ABC):
         name, kept = family.reference(built)
         set_hyperparameters(self, {kind: name, f"{kind}_options": kept})
         return built
+
+    def warn_of_ineffective(self, reason: str, *names: str) -> None:
+        """Say in a line which of these arguments were given, as another value than the default, and are read by nothing.
+
+        Arguments:
+            reason: Why they are not.
+            names: The arguments.
+        """
+        if given := ineffective(self.hparams, options_of(type(self), given=1), names):
+            listing = ", ".join(f"{name} {value}" for name, value in given.items())
+            rank_zero_warn(f"{type(self).__name__}: {listing} without effect: {reason}.", stacklevel=4)
 
     @abstractmethod
     def objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -10,6 +10,7 @@ from zoo.distributed import gather
 from zoo.distributions.posteriors import SampledPosterior
 from zoo.errors import ZooError
 from zoo.models.vae import VAE
+from zoo.options import require_at_least
 from zoo.spec import Batch, DataSpec
 
 __all__ = ["BetaTCVAE", "total_correlation"]
@@ -50,6 +51,7 @@ class BetaTCVAE(VAE):
 
     def __init__(self, spec: DataSpec | dict, beta: float = 6.0, **options: Any):
         super().__init__(spec, **options)
+        require_at_least(0, beta=beta)
         self.beta = beta
         gaussian = self.posterior(torch.zeros(1, self.encoder_features)).gaussian
         if gaussian is None or gaussian[1].dim() != 2:

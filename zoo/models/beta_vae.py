@@ -3,7 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+from zoo.errors import ZooError
 from zoo.models.vae import VAE
+from zoo.options import require_at_least
 from zoo.spec import DataSpec
 
 __all__ = ["BetaVAE"]
@@ -14,7 +16,7 @@ class BetaVAE(VAE):
 
     Arguments:
         spec: The data's description; the command line fills it in.
-        beta: The weight of the KL term, a factor of what ``kl`` gives it.
+        beta: The weight of the KL term; ``kl`` has no other.
         options: Those of VAE.
 
     References:
@@ -24,4 +26,7 @@ class BetaVAE(VAE):
 
     def __init__(self, spec: DataSpec | dict, beta: float = 4.0, **options: Any):
         super().__init__(spec, **options)
-        self.kl = replace(self.kl, beta=beta * self.kl.beta)
+        require_at_least(0, beta=beta)
+        if self.kl.beta != 1:
+            raise ZooError(f"kl.beta {self.kl.beta} beside beta {beta}: there is one weight. Give it as --model.beta.")
+        self.kl = replace(self.kl, beta=beta)

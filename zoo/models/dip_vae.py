@@ -9,6 +9,7 @@ from zoo.distributed import gather
 from zoo.distributions.posteriors import SampledPosterior
 from zoo.errors import ZooError
 from zoo.models.vae import VAE
+from zoo.options import require_at_least
 from zoo.precision import autocast_off
 from zoo.spec import Batch, DataSpec
 
@@ -60,6 +61,7 @@ class DIPVAE(VAE):
         **options: Any,
     ):
         super().__init__(spec, **options)
+        require_at_least(0, lambda_od=lambda_od, lambda_d=lambda_d)
         if variant not in ("I", "II"):
             raise ZooError(f"variant {variant!r} of DIP-VAE is not known; there are I, II")
         if self.posterior(torch.zeros(1, self.encoder_features)).gaussian is None:

@@ -11,6 +11,7 @@ from zoo.distributed import broadcast, deal, gather, noise_of, share, weighted
 from zoo.distributions.posteriors import SampledPosterior
 from zoo.models.vae import VAE
 from zoo.nets.locatello import LatentDiscriminator
+from zoo.options import MOST_UNITS, require_at_least, require_between, require_decay_rates
 from zoo.precision import widen_half
 from zoo.spec import Batch, DataSpec
 
@@ -60,6 +61,9 @@ class FactorVAE(VAE):
         **options: Any,
     ):
         super().__init__(spec, **options)
+        require_at_least(0, gamma=gamma, discriminator_lr=discriminator_lr)
+        require_between(1, MOST_UNITS, discriminator_width=discriminator_width)
+        require_decay_rates(discriminator_betas=discriminator_betas)
         self.automatic_optimization = False
         self.gamma, self.discriminator_lr = gamma, discriminator_lr
         self.discriminator_betas = (discriminator_betas[0], discriminator_betas[1])  # a list, from YAML

@@ -22,7 +22,7 @@ from zoo.lightning import datamodule_of
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.metrics.importance_weighting import Bound, importance_weighted_bound
 from zoo.models.base import GenerativeModule, with_likelihood
-from zoo.options import require_at_least
+from zoo.options import MOST_LAYERS, MOST_UNITS, require_at_least, require_between
 from zoo.spec import Batch, DataSpec
 from zoo.transforms.base import Transform
 from zoo.transforms.image_flow import ImageFlow
@@ -103,8 +103,20 @@ class FlowPlusPlus(GenerativeModule):
             raise ZooError(f"dequantization {dequantization!r} is not known; there are variational, uniform, none")
         if self.spec.levels is None and dequantization != "none":
             raise ZooError(f"{self.spec.name} is continuous, without levels to add noise to: --model.dequantization none.")
-        if warmup < 0:
-            raise ZooError(f"warmup {warmup}: 0 batches or more are needed")
+        require_at_least(0, warmup=warmup, lr=lr)
+        require_between(0, 1, dropout=dropout)
+        require_between(1, MOST_UNITS, filters=filters, components=components, heads=heads)
+        layers = {"blocks": blocks, "dequantizer_blocks": dequantizer_blocks, "dequantizer_couplings": dequantizer_couplings}
+        require_between(0, MOST_LAYERS, **layers, couplings=max(couplings))
+        if dequantization != "variational":
+            reason = f"dequantization {dequantization} has no flow"
+            self.warn_of_ineffective(reason, "dequantizer_couplings", "dequantizer_blocks")
+        elif not dequantizer_couplings:
+            self.warn_of_ineffective("dequantizer_couplings is 0", "dequantizer_blocks")
+        if coupling == "affine":
+            self.warn_of_ineffective("an affine coupling has none", "components")
+        if not attention:
+            self.warn_of_ineffective("there is no attention", "heads")
         how = self.optimization
         self.optimization = replace(how, schedule_options={"warmup": warmup, **how.schedule_options})
         self.dequantization, self.couplings, self.lr, self.warmup = dequantization, tuple(couplings), lr, warmup

@@ -15,7 +15,7 @@ from zoo.errors import ZooError
 from zoo.models.base import GenerativeModule
 from zoo.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from zoo.nets.mlp import mlp
-from zoo.options import require_at_least
+from zoo.options import MOST_LAYERS, MOST_UNITS, require_at_least, require_between, require_decay_rates
 from zoo.precision import autocast_off, widen_half
 from zoo.spec import Batch, DataSpec
 
@@ -152,8 +152,11 @@ class GAN(GenerativeModule):
             raise ZooError(f"loss {loss!r} is not known; there are {', '.join(LOSSES)}")
         if network not in ("auto", "mlp", "dcgan"):
             raise ZooError(f"network {network!r} is not known; there are auto, mlp, dcgan")
-        if critic_steps < 1:
-            raise ZooError(f"critic_steps {critic_steps}: 1 or more is needed")
+        require_at_least(1, critic_steps=critic_steps)
+        require_at_least(0, lr=lr, discriminator_lr=discriminator_lr, gradient_penalty=gradient_penalty, r1=r1)
+        require_between(1, MOST_UNITS, latent_dim=latent_dim, width=width)
+        require_between(0, MOST_LAYERS, depth=depth)
+        require_decay_rates(betas=betas)
         self.automatic_optimization = False
         self.loss, self.latent_dim, self.width, self.depth = loss, latent_dim, width, depth
         self.lr, self.discriminator_lr = lr, lr if discriminator_lr is None else discriminator_lr
@@ -161,6 +164,8 @@ class GAN(GenerativeModule):
         self.critic_steps, self.r1 = critic_steps, r1
         self.gradient_penalty = (10.0 if loss == "wasserstein" else 0.0) if gradient_penalty is None else gradient_penalty
         self.network = ("dcgan" if self.spec.is_image else "mlp") if network == "auto" else network
+        if self.network == "dcgan":
+            self.warn_of_ineffective("the layers of network dcgan follow from the size of the images", "depth")
         self.generator = self.build_generator()
         self.discriminator = self.build_discriminator()
         if spectral_norm:

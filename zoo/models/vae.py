@@ -20,7 +20,7 @@ from zoo.nets.bolts import BoltsDecoder, BoltsEncoder
 from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvEncoder
 from zoo.nets.locatello import LocatelloDecoder, LocatelloEncoder
 from zoo.nets.mlp import mlp
-from zoo.options import require_at_least, require_call
+from zoo.options import MOST_UNITS, require_at_least, require_between, require_call
 from zoo.schedules import KLSchedule
 from zoo.spec import Batch, DataSpec
 
@@ -103,15 +103,16 @@ class VAE(GenerativeModule):
         **training: Any,
     ):
         super().__init__(spec, **training)
-        if latent_dim < 1:
-            raise ZooError(f"latent_dim {latent_dim}: 1 or more is needed")
+        require_between(1, MOST_UNITS, latent_dim=latent_dim, hidden=hidden)
+        require_at_least(0, lr=lr)
         self.network = ("conv" if self.spec.is_image else "mlp") if network == "auto" else network
         if self.network not in ("mlp", *_CONVOLUTIONAL):
             raise ZooError(f"network {network!r} is not known; there are auto, mlp, {', '.join(_CONVOLUTIONAL)}")
         if self.network != "mlp":
             self.require_images(self.network)
+            self.warn_of_ineffective(f"network {self.network} has layers of its own", "hidden")
         self.latent_dim, self.hidden, self.lr = latent_dim, hidden, lr
-        self.kl = KLSchedule(**kl) if isinstance(kl, dict) else kl
+        self.kl = KLSchedule.of(kl)
         chosen = default_likelihood(self.spec) if likelihood == "auto" else likelihood
         self.likelihood: Likelihood = self.build_component("likelihood", chosen, (self.spec,), likelihood_options)
         if self.likelihood.exact:

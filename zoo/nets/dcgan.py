@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from zoo.nets.batch_norm import BatchNorm2d
 
@@ -75,10 +76,11 @@ class DCGANDiscriminator(nn.Module):
         before, height, breadth = shape
         for after in _channels(height, breadth, width):
             layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2)]
-            before, height, breadth = after, height // 2, breadth // 2
+            before, height, breadth = after, max(1, height // 2), max(1, breadth // 2)
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * height * breadth, 1))
         self.apply(_initialize)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B,)."""
-        return self.layers(x).squeeze(-1)
+        below, right = (max(0, 2 - side) for side in x.shape[-2:])  # a single row or column is taken twice
+        return self.layers(pad(x, (0, right, 0, below), mode="replicate") if below or right else x).squeeze(-1)

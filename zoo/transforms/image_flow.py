@@ -36,7 +36,10 @@ def _split(shape: Shape, *kinds: str) -> Split:
             return SPLITS[kind](shape)
         except ZooError:
             continue
-    raise ZooError(f"images of shape {tuple(shape)} can't be split in two: give at least two columns, rows or channels")
+    raise ZooError(
+        f"images of shape {tuple(shape)} can't be split in two: give at least two columns or two channels, "
+        "or an even number of rows"
+    )
 
 
 class _Step(nn.Module):
@@ -130,7 +133,7 @@ class ImageFlow(Transform):
     The "checkerboard" of the published model is the split into even and odd columns, here ``split="columns"``;
     ``"checkerboard"`` is the true one. Space to depth is left out where a side is odd, or when the last two sections are
     empty. A section whose split its images don't allow takes the other kind: one channel is split by columns, a
-    single column by channels, and a checkerboard with two odd sides by columns.
+    single column by channels, a single column of one channel by rows, and a checkerboard with two odd sides by columns.
 
     With ``coupling="affine"``, ``norm="channel"`` and ``attention=False`` it is a flow of the kind of RealNVP and Glow.
 
@@ -208,12 +211,12 @@ class ImageFlow(Transform):
         c, h, w = shape
         shape = (c, h, w)  # a tuple, whatever was given
         before, by_channels, after = couplings
-        parts = section(shape, before, split, "columns", "channels")
+        parts = section(shape, before, split, "columns", "channels", "checkerboard")
         if (by_channels or after) and h % 2 == 0 and w % 2 == 0:
             parts.append(SpaceToDepth())
             shape = (4 * c, h // 2, w // 2)
-        parts += section(shape, by_channels, "channels", split, "columns")
-        parts += section(shape, after, split, "columns", "channels")
+        parts += section(shape, by_channels, "channels", split, "columns", "checkerboard")
+        parts += section(shape, after, split, "columns", "channels", "checkerboard")
         self.parts, self.latent_shape, self.context_channels = module_list(parts), shape, context_channels
 
     def _contexts(self, context: Tensor | None) -> list[Tensor | None]:
