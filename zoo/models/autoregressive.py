@@ -15,7 +15,7 @@ from zoo.distributions.likelihoods import LIKELIHOODS, Likelihood, default_likel
 from zoo.errors import ZooError
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.models.base import GenerativeModule
-from zoo.options import require_at_least
+from zoo.options import MOST_UNITS, require_at_least, require_between
 from zoo.precision import autocast_off
 from zoo.spec import Batch, DataSpec
 
@@ -72,7 +72,8 @@ class AutoregressiveModel(GenerativeModule):
         if self.spec.levels is None:
             name = type(self).__name__
             raise ZooError(f"{name} takes data with levels; {self.spec.name} is continuous: see flowpp or af_prior_vae.")
-        require_at_least(1, classes=classes)
+        require_between(1, MOST_UNITS, classes=classes)
+        require_at_least(0, lr=lr)
         if not 0 < lr_decay <= 1:
             raise ZooError(f"lr_decay {lr_decay}: a number above 0 and up to 1 is needed")
         if (how := self.optimization).schedule == "constant":
@@ -154,6 +155,7 @@ class AutoregressiveModel(GenerativeModule):
     @torch.no_grad()
     def sample(self, n: int, label: Tensor | None = None) -> Tensor:
         """n draws of p(x), or with labels (n,) of p(x|y): values one after another, each given those before it."""
+        require_at_least(0, n=n)
         with autocast_off(self.device.type):
             return self.spec.from_signed(self.ancestral(n, self._context(self._labels(n, label))))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.models.autoregressive import AutoregressiveModel
 from zoo.nets import made
-from zoo.options import require_at_least
+from zoo.options import MOST_UNITS, require_between
 from zoo.spec import DataSpec
 
 __all__ = ["MADE"]
@@ -47,8 +47,9 @@ class MADE(AutoregressiveModel):
         widths = [hidden] if isinstance(hidden, int) else list(hidden)
         if not widths:
             raise ZooError("hidden []: one hidden layer or more is needed")
-        require_at_least(1, hidden=min(widths))
-        require_at_least(0, order_seed=order_seed)
+        for width in widths:
+            require_between(1, MOST_UNITS, hidden=width)
+        require_between(0, 2**63 - 1, order_seed=order_seed)
         dims, generator = self.spec.dims, torch.Generator().manual_seed(order_seed)
         self.net = made.MADE(
             dims,

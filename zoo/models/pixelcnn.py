@@ -8,6 +8,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.models.autoregressive import AutoregressiveModel
 from zoo.nets.pixelcnn import GatedPixelCNN
+from zoo.options import MOST_LAYERS, MOST_UNITS, require_between
 from zoo.spec import DataSpec
 
 __all__ = ["PixelCNN"]
@@ -47,6 +48,9 @@ class PixelCNN(AutoregressiveModel):
         super().__init__(spec, **options)
         if not self.spec.is_image:
             raise ZooError(f"pixelcnn takes images (C, H, W); {self.spec.name} has shape {self.spec.shape}: use made.")
+        require_between(1, MOST_LAYERS, layers=layers)
+        require_between(1, MOST_UNITS, channels=channels, head=head)
+        require_between(1, 255, kernel=kernel, first_kernel=first_kernel)
         shape, outputs = self.spec.image_shape, self.likelihood.outputs
         self.net = GatedPixelCNN(shape, outputs, layers, channels, head, kernel, first_kernel, self.classes or 0)
 
