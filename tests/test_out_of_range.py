@@ -51,7 +51,8 @@ def values_for(annotation: Any) -> list[Any]:
 def require_working(model: torch.nn.Module) -> None:
     """A loss that is a number, of a batch, and samples."""
     torch.manual_seed(0)
-    loss, _ = model.objective(Batch(torch.randint(17, (3, *model.spec.shape)).to(torch.uint8)))
+    x, label = torch.randint(17, (3, *model.spec.shape)).to(torch.uint8), torch.zeros(3, dtype=torch.int64)
+    loss, _ = model.objective(Batch(x, label=label))
     assert loss.dim() == 0 and not loss.isnan()
     assert model.eval().sample(2).shape == (2, *model.spec.shape)
 

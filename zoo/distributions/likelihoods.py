@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid, softplus
 from zoo import registry
 from zoo.distributions.component import Component, Family
 from zoo.errors import ZooError
+from zoo.options import MOST_UNITS, require_between
 from zoo.precision import widen_half
 from zoo.spec import DataSpec, require_numbers
 from zoo.transforms.mixture_logistic import bounded_log_scale
@@ -213,8 +214,7 @@ class DiscretizedLogisticMixture(DiscretizedLogistic):
 
     def __init__(self, spec: DataSpec, components: int = 5):
         super().__init__(spec)
-        if components < 1:
-            raise ZooError(f"components {components} of a discretized_logistic_mixture: 1 or more is needed")
+        require_between(1, MOST_UNITS, components=components)
         self.outputs = 3 * components
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
@@ -230,7 +230,8 @@ class DiscretizedLogisticMixture(DiscretizedLogistic):
     def sample(self, raw: Tensor) -> Tensor:
         """A draw of one of the logistics, rounded to the nearest level."""
         weight, mean, log_scale = widen_half(raw).chunk(3, 1)
-        chosen = torch.distributions.Categorical(logits=weight.movedim(1, -1)).sample().unsqueeze(1)  # (B, 1, *shape)
+        probability = require_numbers(weight.softmax(1)).movedim(1, -1)
+        chosen = torch.distributions.Categorical(probability, validate_args=False).sample().unsqueeze(1)  # (B, 1, *shape)
         return super().sample(torch.cat((mean.gather(1, chosen), log_scale.gather(1, chosen)), 1))
 
 
