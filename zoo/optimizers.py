@@ -89,7 +89,8 @@ class Optimization:
         for option, whole, least in (("warmup", True, 0), ("final", False, 0), ("batches", True, 1)):
             value = self.schedule_options.get(option)
             kinds = (int,) if whole else (int, float)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or value < least):
+            fits = isinstance(value, kinds) and not isinstance(value, bool) and least <= value < math.inf
+            if value is not None and not fits:
                 what = "a whole number" if whole else "a number"
                 raise ZooError(f"schedule_options: {option} {value!r}: {what}, {least} or more, is needed")
         if isinstance(self.decay, bool) or not isinstance(self.decay, int | float) or not 0 < self.decay <= 1:

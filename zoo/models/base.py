@@ -162,7 +162,6 @@ class GenerativeModule(LightningModule, ABC):
     ):
         super().__init__()
         self.spec = DataSpec.of(spec)
-        self.optimization = Optimization(optimizer, optimizer_options or {}, schedule, schedule_options or {})
         taken = options_of(type(self))  # a constructor that takes a spec alone is not to get more from a checkpoint
         apart = [f"{kind}{end}" for kind in self.components for end in ("", "_options")]
         ours = inspect.signature(GenerativeModule.__init__).parameters
@@ -170,6 +169,7 @@ class GenerativeModule(LightningModule, ABC):
         kept = {name: plain(name, value) for name, value in self.hparams.items()}
         set_hyperparameters(self, {"spec": self.spec.to_dict(), **kept})
         check_given(kept, options_of(type(self), given=1), type(self).__name__)
+        self.optimization = Optimization(optimizer, optimizer_options or {}, schedule, schedule_options or {})
         self.latest_metrics: dict[str, Tensor] = {}
         self._clipping: tuple[float, str | None] | None = None  # of the Trainer: value and algorithm
         self._latest_sizes: dict[str, int] = {}  # the examples that each is a mean over; those of a checkpoint are of all
