@@ -26,6 +26,7 @@ from zoo.lightning import (
     log_interval,
     option_strings,
     overfits,
+    own_hyperparameters,
     process_rank,
     quiet_lightning,
     set_hyperparameters,
@@ -180,6 +181,30 @@ def test_set_hyperparameters(tmp_path):
     assert Model.load_from_checkpoint(tmp_path / "model.ckpt").layer.in_features == 3, moved("set_hyperparameters")
 
 
+def test_own_hyperparameters():
+    """A model that is made while the command line makes another."""
+
+    class Inner(LightningModule):
+        def __init__(self, depth: int):
+            super().__init__()
+            self.save_hyperparameters()
+
+    def make() -> Inner:  # from a frame of its own: arguments are looked for in those of constructors
+        return Inner(2)
+
+    class Outer(LightningModule):
+        def __init__(self, width: int):
+            super().__init__()
+            self.save_hyperparameters()
+            self.foreign = make()
+            with own_hyperparameters():
+                self.inner = make()
+
+    outer = instantiate_stored(Outer, {"width": 5})
+    assert outer.hparams["width"] == outer.foreign.hparams["width"] == 5, moved("own_hyperparameters")
+    assert dict(outer.inner.hparams) == {"depth": 2}, moved("own_hyperparameters")
+
+
 def test_take_children():
     """Lightning's thread, which would kill this process when one of those has failed, sees none of them any more."""
     assert take_children(Trainer(accelerator="cpu", devices=1, logger=False)) == [], moved("take_children")
@@ -196,7 +221,7 @@ def test_take_children():
 def test_every_function_is_tested():
     tested = {
         writes_row, is_fast_dev_run, log_interval, overfits, option_strings, process_rank, datamodule_of, attached_trainer,
-        set_hyperparameters, quiet_lightning, instantiate_stored, take_children,
+        set_hyperparameters, quiet_lightning, instantiate_stored, take_children, own_hyperparameters,
     }  # fmt: skip
     assert {getattr(zoo.lightning, name) for name in zoo.lightning.__all__} == tested
     assert all(inspect.getdoc(function) for function in tested)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from zoo.models.flowpp import FlowPlusPlus
     from zoo.models.gan import GAN
     from zoo.models.made import MADE
+    from zoo.models.memorizer import Memorizer
+    from zoo.models.noise_mixture import NoiseMixture
     from zoo.models.pixelcnn import PixelCNN
     from zoo.models.vae import VAE
     from zoo.runs.checkpoints import load
@@ -33,6 +35,8 @@ __all__ = [
     "FactorVAE",
     "FlowPlusPlus",
     "FlowPosteriorVAE",
+    "Memorizer",
+    "NoiseMixture",
     "PixelCNN",
     "evaluation",
     "load",

@@ -3,10 +3,11 @@
 :mod:`zoo.resuming` besides derives from Lightning's loops.
 """
 
+import contextlib
 import logging
 import subprocess
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = [
     "log_interval",
     "option_strings",
     "overfits",
+    "own_hyperparameters",
     "process_rank",
     "quiet_lightning",
     "set_hyperparameters",
@@ -115,6 +117,21 @@ def set_hyperparameters(module: "LightningModule", values: Mapping[str, Any]) ->
     private: Any = module
     private._set_hparams(dict(values))
     private._hparams_initial = dict(module.hparams)
+
+
+@contextlib.contextmanager
+def own_hyperparameters() -> Iterator[None]:
+    """Within it, a model that another one makes stores its own arguments.
+
+    While the command line makes a model, ``save_hyperparameters`` takes what was typed for that one, whoever calls it.
+    """
+    from pytorch_lightning.core.mixins import hparams_mixin
+
+    token = hparams_mixin._given_hyperparameters.set(None)
+    try:
+        yield
+    finally:
+        hparams_mixin._given_hyperparameters.reset(token)
 
 
 def instantiate_stored(cls: type[T], options: Mapping[str, Any]) -> T:

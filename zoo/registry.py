@@ -29,6 +29,7 @@ __all__ = [
     "require_own_options",
     "suggestion",
     "trusting",
+    "trusts_all",
 ]
 
 
@@ -58,6 +59,8 @@ MODELS = {
     "flowpp": Entry("zoo.models.FlowPlusPlus", "image flow with a flow as dequantizer; RealNVP and Glow by options"),
     "made": Entry("zoo.models.MADE", "autoregressive model of data with levels by a masked perceptron"),
     "pixelcnn": Entry("zoo.models.PixelCNN", "autoregressive model of images by gated masked convolutions"),
+    "memorizer": Entry("zoo.models.Memorizer", "a narrow Gaussian around every training example, exact likelihood"),
+    "noise_mixture": Entry("zoo.models.NoiseMixture", "1 % a trained model with a likelihood, 99 % noise"),
     "gan": Entry("zoo.models.GAN", "generative adversarial network: five losses, R1, spectral norm, MLP or DCGAN networks"),
 }
 
@@ -128,6 +131,11 @@ def trusting(modules: Iterable[str]) -> Iterator[None]:
         yield
     finally:
         _trusted.reset(before)
+
+
+def trusts_all() -> bool:
+    """Whether names come from a person, and not from a checkpoint that is being loaded (:func:`trusting`)."""
+    return _trusted.get() is None
 
 
 def find_class(path: str) -> type:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from zoo.models.flowpp import FlowPlusPlus
     from zoo.models.gan import GAN
     from zoo.models.made import MADE
+    from zoo.models.memorizer import Memorizer
+    from zoo.models.noise_mixture import NoiseMixture
     from zoo.models.pixelcnn import PixelCNN
     from zoo.models.vae import VAE
 
@@ -32,6 +34,8 @@ __all__ = [
     "FlowPlusPlus",
     "FlowPosteriorVAE",
     "GenerativeModule",
+    "Memorizer",
+    "NoiseMixture",
     "PixelCNN",
 ]
 
@@ -47,6 +51,8 @@ _HOME = {
     "GAN": "zoo.models.gan",
     "GenerativeModule": "zoo.models.base",
     "MADE": "zoo.models.made",
+    "Memorizer": "zoo.models.memorizer",
+    "NoiseMixture": "zoo.models.noise_mixture",
     "PixelCNN": "zoo.models.pixelcnn",
     "VAE": "zoo.models.vae",
 }

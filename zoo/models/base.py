@@ -150,6 +150,7 @@ class GenerativeModule(LightningModule, ABC):
     progress_bar_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     compiled: ClassVar[tuple[str, ...]] = ("objective",)  # the methods that ``compile`` compiles
     components: ClassVar[Mapping[str, Family]] = {}  # the arguments that name a component: ``X``, beside ``X_options``
+    sized_by_data: tuple[str, ...] = ()  # weights whose first dimension data decide; ``on_load_checkpoint`` makes room
     lr: float = 1e-3
 
     def __init__(

@@ -107,6 +107,8 @@ class MADE(nn.Module):
         self._ranked: list[int] = self.ranked.tolist()  # the same, readable without waiting for the device
         self.register_load_state_dict_post_hook(_rank_anew)
 
+        for sizes in pairwise((features, *hidden, features * outputs)):
+            nn.Linear(*sizes, device="meta")  # whoever counts weights (zoo.load) hears of them before masks take memory
         lowest = 0 if context_features > 0 or features == 1 else 1
         degrees = [torch.arange(1, features + 1)]
         for width in hidden:

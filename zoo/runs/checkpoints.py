@@ -198,10 +198,11 @@ def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
             hook.remove()
 
 
-def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+def _misfits(model: GenerativeModule, state: Mapping[str, Tensor]) -> list[str]:
     """The names of the model's weights that are not in ``state``, or with another shape, and of those that only it has."""
     ours = model.state_dict()
-    absent = [name for name, tensor in ours.items() if name not in state or state[name].shape != tensor.shape]
+    sizes = {name: tensor.shape for name, tensor in ours.items() if name not in model.sized_by_data}
+    absent = [name for name in ours if name not in state or state[name].shape != sizes.get(name, state[name].shape)]
     return [*absent, *(name for name in state if name not in ours)]
 
 
