@@ -12,6 +12,7 @@ from conftest import REPOSITORY
 from jsonargparse import ArgumentParser
 from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters_context
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
@@ -200,7 +201,8 @@ def test_own_hyperparameters():
             with own_hyperparameters():
                 self.inner = make()
 
-    outer = instantiate_stored(Outer, {"width": 5})
+    with _given_hyperparameters_context({"width": 5}, "the command line"):
+        outer = Outer(5)
     assert outer.hparams["width"] == outer.foreign.hparams["width"] == 5, moved("own_hyperparameters")
     assert dict(outer.inner.hparams) == {"depth": 2}, moved("own_hyperparameters")
 

@@ -16,7 +16,7 @@ from zoo.spec import Batch, DataSpec
 
 __all__ = ["Memorizer"]
 
-_PER_CALL = 2**24  # pairs of examples, or levels of values, that are held at once
+_PER_CALL = 2**24  # pairs of examples that are held at once
 _LARGEST = 2**29  # values that are kept
 
 
@@ -36,12 +36,13 @@ class _Kernel(nn.Module):
         """log Σ_l exp(-(l - m)² / 2ε) for each level m, (levels,); of continuous data log (2πε)^½, (1,)."""
         if self.levels is None:
             return (self.log_scale.double() + math.log(2 * math.pi) / 2).unsqueeze(0)
-        return self.logits().logsumexp(1)
+        sums = self.sums()
+        return (sums + sums.flip(0) - 1).log()  # of the levels from m on, and of those down to it; m itself once
 
-    def logits(self) -> Tensor:
-        """-(l - m)² / 2ε of every two levels, rows m and columns l."""
-        level = torch.arange(float(self.levels or 1), dtype=torch.float64, device=self.log_scale.device)
-        return -0.5 * self.precision() * (level - level[:, None]).square()
+    def sums(self) -> Tensor:
+        """Σ_{j=0}^{k} exp(-j² / 2ε) for each k, (levels,)."""
+        j = torch.arange(float(self.levels or 1), dtype=torch.float64, device=self.log_scale.device)
+        return torch.exp(-0.5 * self.precision() * j.square()).cumsum(0)
 
 
 class Memorizer(GenerativeModule):
@@ -98,7 +99,7 @@ class Memorizer(GenerativeModule):
         self._require_room(examples or 1)
         self.lr, self.examples = lr, examples
         self.kernel = _Kernel(scale, self.spec.levels)
-        dtype = torch.get_default_dtype() if self.spec.levels is None else torch.uint8
+        dtype = torch.get_default_dtype() if self.spec.levels is None else self.spec.dtype
         self.register_buffer("memory", torch.zeros(1, *self.spec.shape, dtype=dtype))
         self._ready = False  # whether there are examples
         self.register_load_state_dict_post_hook(_note_examples)
@@ -180,12 +181,12 @@ class Memorizer(GenerativeModule):
         chosen = self.memory[torch.randint(len(self.memory), (n,), device=self.device)]
         if self.spec.levels is None:
             return chosen + self.kernel.log_scale.exp() * torch.randn_like(chosen)
-        below = self.kernel.logits().softmax(1).cumsum(1)[:, :-1].float()  # (levels, levels - 1), of each level
-        found = []
-        for part in chosen.flatten().split(max(1, _PER_CALL // self.spec.levels)):
-            u = torch.rand(len(part), 1, device=self.device)
-            found.append((u >= below[part.long()]).sum(1).to(torch.uint8))
-        return torch.cat(found).view_as(chosen)
+        sums, m = self.kernel.sums(), chosen.long()
+        above = sums[self.spec.levels - 1 - m]  # the mass from m up, and below that from m - 1 down, both relative to m's
+        u = torch.rand(m.shape, dtype=torch.float64, device=self.device) * (above + sums[m] - 1)
+        up = u < above
+        steps = torch.searchsorted(sums, torch.where(up, u, u - above + 1), right=True)
+        return (m + torch.where(up, steps, -steps)).clamp(0, self.spec.levels - 1).to(self.memory.dtype)
 
 
 def _note_examples(model: Memorizer, incompatible: Any) -> None:

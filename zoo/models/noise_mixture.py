@@ -183,7 +183,9 @@ class NoiseMixture(GenerativeModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The base's, or Adam with the learning rate that was given."""
-        return self.base.configure_optimizers() if self.own_lr is None else self.adam(self.base.parameters(), self.own_lr)
+        if self.own_lr is None:
+            return self.base.configure_optimizers()
+        return self.build_optimizer(self.base.parameters(), self.own_lr)
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
@@ -191,9 +193,9 @@ class NoiseMixture(GenerativeModule):
         of_base = torch.rand(n) < self.weight
         shape = (n, *self.spec.shape)
         if self.spec.levels is None:
-            x = self.noise_scale * torch.randn(shape, device=self.device)
+            x = self.noise_scale * torch.randn(shape, device=self.device, dtype=next(self.base.parameters()).dtype)
         else:
-            x = torch.randint(self.spec.levels, shape, dtype=torch.uint8, device=self.device)
+            x = torch.randint(self.spec.levels, shape, dtype=self.spec.dtype, device=self.device)
         if count := int(of_base.sum()):
             x[of_base.to(x.device)] = self.base.sample(count).to(x.dtype)
         return x
