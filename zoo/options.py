@@ -127,7 +127,7 @@ def check_types(values: Mapping[str, Any], options: Mapping[str, Option], owner:
 def check_given(values: Mapping[str, Any], options: Mapping[str, Option], owner: str) -> None:
     """:func:`check_types` of a constructor's arguments that are not their defaults, of whatever type these are.
 
-    Words are left to the constructor, which says best what it knows.
+    A word or number in the place of other ones is left to the constructor, which says best what it knows.
 
     Example:
         >>> options = {"scale": Option("scale", float, None)}
@@ -140,7 +140,9 @@ def check_given(values: Mapping[str, Any], options: Mapping[str, Option], owner:
     for name, value in values.items():
         if name not in options or value is options[name].default:
             continue
-        if not (isinstance(value, str) and get_origin(options[name].annotation) is Literal):
+        annotation = options[name].annotation
+        parts = [part for part in (annotation, *get_args(annotation)) if get_origin(part) is Literal]
+        if not any(type(value) is type(choice) for part in parts for choice in get_args(part)):
             given[name] = value
     check_types(given, options, owner)
 
