@@ -1,5 +1,7 @@
 """`python -m zoo.sample` and `python -m zoo.encode`: what they write, what they say, and what they refuse."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -67,9 +69,21 @@ def test_codes_are_written(cli, checkpoints, tmp_path):
     assert "train_z (1297, 3)" in printed
 
 
+def test_samples_are_scored(cli, checkpoints, tmp_path):
+    """Of a model without a likelihood; two scores in pixels, beside the rows that say what they mean."""
+    options = ("--sample_scores", "fd,prdc", "--features", "raw", "--sample_count", 100, "--out", tmp_path / "x.json")
+    status, printed, err = cli("evaluate", "--ckpt", checkpoints["gan"], *options)
+    assert status == 0, err
+    metrics = json.loads((tmp_path / "x.json").read_text())["metrics"]
+    assert {"test/fd_pixels", "test/precision_pixels", "test/coverage_pixels"} <= metrics.keys()
+    assert "100 samples, 100 test examples, features pixels" in printed and "half of the modes" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("evaluate", "vae", "--sample_scores", "fdd"), "sample score 'fdd'"),
+        (("evaluate", "vae", "--sample_scores", "fd", "--features", "inception"), "features 'inception'"),
         (("sample", "vae", "--what", "traversal"), "invalid choice: 'traversal'"),
         (("sample", "gan", "--what", "traversals"), "GAN does not encode"),
         (("sample", "gan", "--mean"), "GAN has no p(x|z)"),

@@ -88,7 +88,7 @@ def test_what_there_is_not_has_a_reason(toy):
     report = sample_report(Broken(toy.spec), toy, "fd,prdc", n=50, progress=False)
     assert report.metrics == {}
     assert set(report.undefined) == {"fd", "prdc"}
-    assert "undefined: 50 of the 50 examples in y hold NaN" in str(report)
+    assert "undefined: 50 of 50 examples that the model made hold NaN" in str(report)
     assert report.rows["real"].keys() == {"fd", "precision", "recall", "density", "coverage"}
     no_modes = sample_report(VAE(Blocks().spec, hidden=8), Blocks(), "fd", n=50, progress=False)
     assert "no labels and no known modes" in no_modes.undefined["half of the modes"]

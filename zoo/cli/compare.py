@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from zoo.errors import ZooError
 from zoo.experiments.comparison import Comparison, find
 from zoo.experiments.conditions import met
+from zoo.progress import progress_bar
 from zoo.runs.stored import StoredRun
 
 __all__ = ["compare"]
@@ -49,7 +48,7 @@ def evaluate_missing(runs: Sequence[StoredRun], options: dict[str, Any]) -> None
     from zoo.cli.evaluate import evaluate
 
     missing = [run for run in runs if run.state == "finished" and run.checkpoint is not None and not _done(run, options)]
-    for run in tqdm(missing, "evaluating", unit=" runs", disable=not missing):
+    for run in progress_bar(missing, "evaluating", unit="runs", hidden=not missing):
         asked = {**options, "ckpt": str(run.checkpoint)}
         try:
             with contextlib.redirect_stdout(io.StringIO()):

@@ -204,8 +204,28 @@ EVALUATE = Arguments(
             least=2,
         ),
         Argument(
-            "repeats", "draws of points and votes; the scores' spread over them is given (default 1)", "R", int, 1, least=1
+            "repeats",
+            "draws of points, votes and samples; the scores' spread over them is given (default 1)",
+            "R",
+            int,
+            1,
+            least=1,
         ),
+        Argument(
+            "sample_scores",
+            "scores of samples beside test examples: all, none (default), or c2st,mmd,mmd_fuse,fd,fd_infinity,kid,\n"
+            "mind,sliced_wasserstein,prdc,clipped,c_t,authenticity",
+            "LIST",
+            str,
+        ),
+        Argument(
+            "features",
+            "where samples are scored: raw, cnn (a classifier of the data, trained when first needed; the default\n"
+            "for images with labels), efficientnet_lite0, or my_file.MyModule[:weights.pt]",
+            "NAME",
+            str,
+        ),
+        Argument("sample_count", "test examples, and samples, that are compared (default 2000)", "N", int, 2000, least=2),
         Argument(
             "representation",
             "codes to score: encode(x) (mean, the default), draws from q(z|x) (sampled), or both",

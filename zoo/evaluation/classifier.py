@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from zoo.distributed import from_first
 from zoo.errors import ZooError
 from zoo.files import WriteError, cache_folder, write_atomically
 from zoo.metrics.disentanglement.factor_sampling import seeded
 from zoo.nets.classifier import Classifier
+from zoo.progress import progress_bar
 from zoo.spec import Batch, DataSpec, spec_of
 
 __all__ = ["TrainedClassifier", "trained_classifier"]
@@ -97,7 +97,7 @@ def _train(data: LightningDataModule, spec: DataSpec, seed: int, progress: bool)
         optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS)
         batches = itertools.islice(_forever(data), _STEPS)
-        for batch in tqdm(batches, f"classifier of {spec.name}", _STEPS, unit=" batches", disable=not progress):
+        for batch in progress_bar(batches, f"classifier of {spec.name}", _STEPS, hidden=not progress):
             x, label = spec.to_unit(batch.x.to(device)).float(), _labels(batch, spec).to(device)
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(x), label).backward()

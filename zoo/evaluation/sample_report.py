@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from zoo.errors import ZooError
 from zoo.evaluation.features import Features, features_for
@@ -30,6 +29,7 @@ from zoo.metrics.two_sample import (
     sliced_wasserstein,
 )
 from zoo.models.base import GenerativeModule
+from zoo.progress import progress_bar
 from zoo.registry import suggestion
 from zoo.spec import Batch
 
@@ -239,7 +239,8 @@ def sample_report(
         undefined["half of the modes"] = half
     else:
         others["half of the modes"] = of(train.x[half][:count])
-    bar = tqdm(total=repeats + len(others), unit=" rows", desc="sample scores", disable=not progress)
+    total = repeats + len(others)
+    bar: Any = progress_bar(None, "sample scores", total, "rows", hidden=not progress)
 
     def scored(y: Tensor, reasons: dict[str, str]) -> dict[str, float]:
         found, lacking = score_samples(names, y, **sets, k=k, seed=seed)
@@ -247,7 +248,16 @@ def sample_report(
         bar.update()
         return found
 
-    draws = [scored(of(sample(model, count, seed=seed + draw)), undefined) for draw in range(repeats)]
+    def drawn(draw: int) -> dict[str, float]:
+        try:
+            x = sample(model, count, seed=seed + draw)
+        except ZooError as error:  # samples that are no numbers
+            undefined.update(dict.fromkeys(names, str(error)))
+            bar.update()
+            return {}
+        return scored(of(x), undefined)
+
+    draws = [drawn(draw) for draw in range(repeats)]
     rows = {name: scored(y, {}) for name, y in others.items()}
     bar.close()
     for name in ("c_t", "authenticity"):  # they are copies by their making, and no statement on missing modes
