@@ -73,7 +73,6 @@ class AutoregressiveModel(GenerativeModule):
             name = type(self).__name__
             raise ZooError(f"{name} takes data with levels; {self.spec.name} is continuous: see flowpp or af_prior_vae.")
         require_between(1, MOST_UNITS, classes=classes)
-        require_at_least(0, lr=lr)
         if not 0 < lr_decay <= 1:
             raise ZooError(f"lr_decay {lr_decay}: a number above 0 and up to 1 is needed")
         if (how := self.optimization).schedule == "constant":

@@ -103,7 +103,7 @@ class FlowPlusPlus(GenerativeModule):
             raise ZooError(f"dequantization {dequantization!r} is not known; there are variational, uniform, none")
         if self.spec.levels is None and dequantization != "none":
             raise ZooError(f"{self.spec.name} is continuous, without levels to add noise to: --model.dequantization none.")
-        require_at_least(0, warmup=warmup, lr=lr)
+        require_at_least(0, warmup=warmup)
         require_between(0, 1, dropout=dropout)
         require_between(1, MOST_UNITS, filters=filters, components=components, heads=heads)
         layers = {"blocks": blocks, "dequantizer_blocks": dequantizer_blocks, "dequantizer_couplings": dequantizer_couplings}

@@ -104,7 +104,6 @@ class VAE(GenerativeModule):
     ):
         super().__init__(spec, **training)
         require_between(1, MOST_UNITS, latent_dim=latent_dim, hidden=hidden)
-        require_at_least(0, lr=lr)
         self.network = ("conv" if self.spec.is_image else "mlp") if network == "auto" else network
         if self.network not in ("mlp", *_CONVOLUTIONAL):
             raise ZooError(f"network {network!r} is not known; there are auto, mlp, {', '.join(_CONVOLUTIONAL)}")
