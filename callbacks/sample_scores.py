@@ -10,8 +10,7 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.evaluation.features import Features, features_for
-from zoo.evaluation.sample_report import examples_of, requested_sample_scores, score_samples
-from zoo.evaluation.samples import sample
+from zoo.evaluation.sample_report import examples_of, requested_sample_scores, score_model
 from zoo.lightning import datamodule_of
 from zoo.models.base import GenerativeModule
 
@@ -78,8 +77,8 @@ class SampleScores(Callback):
         features, held_out, train = self._references(trainer, model)
         found: tuple[dict[str, float], dict[str, str]] = ({}, {})
         if trainer.is_global_zero:
-            y = features(sample(model, len(held_out), seed=self.seed).to(held_out.device))
-            found = score_samples(self.scores, y, test=held_out, train=train, seed=self.seed)
+            options = {"seed": self.seed, "sample_seed": self.seed}
+            found = score_model(self.scores, model, features, len(held_out), test=held_out, train=train, **options)
         scores, undefined = trainer.strategy.broadcast(found)
         for name, reason in undefined.items():
             rank_zero_warn(f"val/{name}_{features.name} is left out: {reason}")

@@ -37,7 +37,7 @@ def test_scores_are_the_functions_and_training_is_the_same(tmp_path):
 
 def test_scores_have_an_interval_that_a_checkpoint_keeps(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("callbacks.sample_scores.score_samples", lambda *a, **b: seen.append(1) or ({}, {}))
+    monkeypatch.setattr("callbacks.sample_scores.score_model", lambda *a, **b: seen.append(1) or ({}, {}))
     callback = SampleScores(every_n_validations=2, examples=20)
     train(tmp_path, callback, epochs=5)
     assert (len(seen), callback.validations) == (3, 5)
@@ -58,7 +58,7 @@ def test_what_can_t_be_scored_is_left_out_with_a_warning(tmp_path):
     data = Toy("ring", size=300)
     options = {"enable_progress_bar": False, "enable_checkpointing": False, "logger": False, "default_root_dir": tmp_path}
     trainer = Trainer(accelerator="cpu", callbacks=[SampleScores(("fd",), examples=20)], **options)
-    with pytest.warns(UserWarning, match="val/fd_points is left out: 20 of the 20 examples"):
+    with pytest.warns(UserWarning, match="val/fd_points is left out: 20 of 20 examples"):
         (found,) = trainer.validate(Broken(data.spec), data, verbose=False)
     assert "val/fd_points" not in found
 

@@ -40,6 +40,7 @@ __all__ = [
     "examples_of",
     "requested_sample_scores",
     "sample_report",
+    "score_model",
     "score_samples",
 ]
 
@@ -242,23 +243,15 @@ def sample_report(
     total = repeats + len(others)
     bar: Any = progress_bar(None, "sample scores", total, "rows", hidden=not progress)
 
-    def scored(y: Tensor, reasons: dict[str, str]) -> dict[str, float]:
-        found, lacking = score_samples(names, y, **sets, k=k, seed=seed)
-        reasons |= lacking
+    draws, rows = [], {}
+    for draw in range(repeats):
+        found, lacking = score_model(names, model, made, count, **sets, k=k, seed=seed, sample_seed=seed + draw)
+        draws.append(found)
+        undefined |= lacking
         bar.update()
-        return found
-
-    def drawn(draw: int) -> dict[str, float]:
-        try:
-            x = sample(model, count, seed=seed + draw)
-        except ZooError as error:  # samples that are no numbers
-            undefined.update(dict.fromkeys(names, str(error)))
-            bar.update()
-            return {}
-        return scored(of(x), undefined)
-
-    draws = [drawn(draw) for draw in range(repeats)]
-    rows = {name: scored(y, {}) for name, y in others.items()}
+    for name, y in others.items():
+        rows[name], _ = score_samples(names, y, **sets, k=k, seed=seed)
+        bar.update()
     bar.close()
     for name in ("c_t", "authenticity"):  # they are copies by their making, and no statement on missing modes
         rows.get("half of the modes", {}).pop(name, None)
@@ -292,6 +285,26 @@ def score_samples(
         except ZooError as error:
             undefined[name] = str(error)
     return found, undefined
+
+
+def score_model(
+    names: Sequence[str],
+    model: GenerativeModule,
+    features: Features,
+    n: int,
+    *,
+    test: Tensor,
+    train: Tensor,
+    k: int = 5,
+    seed: int = 0,
+    sample_seed: int = 0,
+) -> tuple[dict[str, float], dict[str, str]]:
+    """The same of n samples of a model; where some of them are no numbers, the reason for every score."""
+    try:
+        y = features(sample(model, n, seed=sample_seed).to(test.device))
+    except ZooError as error:
+        return {}, dict.fromkeys(names, str(error))
+    return score_samples(names, y, test=test, train=train, k=k, seed=seed)
 
 
 def examples_of(data: LightningDataModule, split: str, n: int, seed: int) -> Batch:
