@@ -12,7 +12,7 @@ from zoo.lightning import datamodule_of
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.models.base import GenerativeModule
 from zoo.options import require_at_least
-from zoo.spec import Batch, DataSpec
+from zoo.spec import Batch, DataSpec, require_numbers
 
 __all__ = ["Memorizer"]
 
@@ -62,7 +62,8 @@ class Memorizer(GenerativeModule):
         spec: The data's description; the command line fills it in.
         scale: ε^½, in levels, or of continuous data in their unit; 0.5 and 0.01 if not given.
         examples: How many training examples are kept, in the order in which training shows them; all if not given.
-        lr: Adam's learning rate of log ε^½.
+        lr: The learning rate of log ε^½.
+        training: ``optimizer``, ``schedule`` and their options: those of GenerativeModule.
 
     Raises:
         ZooError: if there are more values to be kept than memory is reasonable for.
@@ -87,9 +88,14 @@ class Memorizer(GenerativeModule):
     memory: Tensor
 
     def __init__(
-        self, spec: DataSpec | dict, scale: float | None = None, examples: int | None = None, lr: float = 0.0
+        self,
+        spec: DataSpec | dict,
+        scale: float | None = None,
+        examples: int | None = None,
+        lr: float = 0.0,
+        **training: Any,
     ):
-        super().__init__(spec)
+        super().__init__(spec, **training)
         require_at_least(1, examples=examples)
         require_at_least(0, lr=lr)
         if scale is None:
@@ -178,12 +184,14 @@ class Memorizer(GenerativeModule):
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """n draws of p(x): examples, with noise."""
+        require_at_least(0, n=n)
         chosen = self.memory[torch.randint(len(self.memory), (n,), device=self.device)]
         if self.spec.levels is None:
-            return chosen + self.kernel.log_scale.exp() * torch.randn_like(chosen)
+            return require_numbers(chosen + self.kernel.log_scale.exp() * torch.randn_like(chosen))
         sums, m = self.kernel.sums(), chosen.long()
         above = sums[self.spec.levels - 1 - m]  # the mass from m up, and below that from m - 1 down, both relative to m's
         u = torch.rand(m.shape, dtype=torch.float64, device=self.device) * (above + sums[m] - 1)
+        require_numbers(u + self.kernel.log_scale)  # of a scale that is none, no level is a draw
         up = u < above
         steps = torch.searchsorted(sums, torch.where(up, u, u - above + 1), right=True)
         return (m + torch.where(up, steps, -steps)).clamp(0, self.spec.levels - 1).to(self.memory.dtype)

@@ -12,7 +12,8 @@ from zoo.errors import ZooError
 from zoo.lightning import own_hyperparameters, set_hyperparameters
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.models.base import GenerativeModule
-from zoo.options import plain
+from zoo.optimizers import Optimization
+from zoo.options import plain, require_at_least
 from zoo.registry import MODELS, find_class, suggestion, trusts_all
 from zoo.spec import Batch, DataSpec
 
@@ -36,7 +37,8 @@ class NoiseMixture(GenerativeModule):
         checkpoint: A checkpoint of a trained base, in place of these two.
         weight: w, the weight of the base.
         noise_scale: The standard deviation of the noise of continuous data.
-        lr: Adam's learning rate; the base's own optimizer if not given, or 0 for one from a checkpoint.
+        lr: The learning rate; the base's own if not given, or 0 for one from a checkpoint.
+        training: ``optimizer``, ``schedule`` and their options: those of GenerativeModule; the base's own if not given.
 
     Raises:
         ZooError: if the base has no likelihood, steps its optimizers itself, or is of other data.
@@ -65,8 +67,9 @@ class NoiseMixture(GenerativeModule):
         weight: float = 0.01,
         noise_scale: float = 3.0,
         lr: float | None = None,
+        **training: Any,
     ):
-        super().__init__(spec)
+        super().__init__(spec, **training)
         if not 0 < weight < 1:
             raise ZooError(f"weight {weight}: a number between 0 and 1 is needed")
         if not 0 < noise_scale < math.inf:
@@ -182,14 +185,15 @@ class NoiseMixture(GenerativeModule):
         return loss, terms if self.spec.levels is None else {**terms, "bits_per_dim": bits_per_dim(log_p, self.spec)}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The base's, or Adam with the learning rate that was given."""
-        if self.own_lr is None:
+        """The base's, or what was given for the mixture."""
+        if self.own_lr is None and self.optimization == Optimization():
             return self.base.configure_optimizers()
-        return self.build_optimizer(self.base.parameters(), self.own_lr)
+        return self.build_optimizer(self.base.parameters(), self.base.lr if self.own_lr is None else self.own_lr)
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """n draws of p(x): of the base with probability w, else noise."""
+        require_at_least(0, n=n)
         of_base = torch.rand(n) < self.weight
         shape = (n, *self.spec.shape)
         if self.spec.levels is None:

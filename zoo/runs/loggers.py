@@ -202,7 +202,7 @@ def wandb_logger(
             config=settings,
             id=noted.read_text().strip(),
             resume="allow",
-            dir=str(folder),
+            dir=str(folder.resolve()),  # W&B's service may have been started in another folder
             mode=_MODES[mode],
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
@@ -239,7 +239,7 @@ def log_evaluation(folder: Path, asked: str, evaluation: Mapping[str, Any]) -> N
             project="zoo",
             id=noted.read_text().strip(),
             resume="allow",
-            dir=str(folder),
+            dir=str(folder.resolve()),  # W&B's service may have been started in another folder
             mode=_MODES[mode],
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
