@@ -174,3 +174,14 @@ def test_a_thousand_runs_of_a_thousand_rows(tmp_path):
     )
     seconds, gigabytes = map(float, done.stdout.split())
     assert seconds < 20 and gigabytes < 1
+
+
+@pytest.mark.parametrize("options", ["text", [1, 2], 3.5])
+def test_options_that_are_none_are_left_out(tmp_path, options):
+    """Of a class in a list of the configuration."""
+    run = write_run(tmp_path / "1")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"]["callbacks"] = [{"class_path": "callbacks.SampleGrid", "init_args": options}]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    found = read_run(run)
+    assert found.problems == [] and found.config["trainer.callbacks"] == "SampleGrid()"

@@ -44,6 +44,7 @@ from zoo.errors import ZooError
 from zoo.files import read_json, read_yaml, write_atomically
 from zoo.models import VAE
 from zoo.runs.loggers import MetricsCSV
+from zoo.runs.stored import read_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TABLE = REPOSITORY / "results" / "reliability" / "fuzz.csv"
@@ -303,6 +304,23 @@ _JSON = b'{ } [ ] " : , null true NaN 1e999 -0 \\u0000 \\ud800 "metrics": [[[[ '
 _CSV = b'step , " \n \r\n 1e9 nan -1 train/loss 3.5 \x00'.split(b" ")
 
 
+def _run_folders(files: dict[str, bytes]) -> dict[str, Target]:
+    """What compares runs reads a folder of these, one of them changed; it names damage and raises nothing."""
+
+    def reader(name: str) -> Callable[[Path], None]:
+        def read(path: Path) -> None:
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                for each, content in {**files, name: path.read_bytes()}.items():
+                    Path(folder, each).write_bytes(content)
+                for evaluation in read_run(folder).evaluations:
+                    evaluation.log_p  # noqa: B018 (it is read when it is asked for)
+
+        return read
+
+    pieces = {"json": tuple(_JSON), "yaml": _YAML, "csv": tuple(_CSV), "npz": ()}
+    return {f"run {name}": Target(reader(name), (files[name],), 1, pieces[name.rpartition(".")[2]]) for name in files}
+
+
 @functools.cache
 def targets() -> dict[str, Target]:
     """Every reader of a file that may come from anywhere."""
@@ -345,6 +363,15 @@ def targets() -> dict[str, Target]:
         "configuration": Target(read_yaml, (yaml.safe_dump(settings_).encode(), b"a: &x [1, 2]\nb: *x\n"), 2, _YAML),
         "evaluation": Target(read_json, (json.dumps(results, indent=2).encode(),), 14, tuple(_JSON)),
         "metrics": Target(lambda path: MetricsCSV(path.parent), (b"step,epoch,loss\n1,0,3.5\n2,0,\n",), 8, tuple(_CSV)),
+        **_run_folders(
+            {
+                "config.yaml": yaml.safe_dump(settings_).encode(),
+                "metrics.csv": b"step,epoch,train/loss,val/elbo\n1,0,3.5,\n2,0,,-90.5\n",
+                "run.json": b'{"schema": 1, "model": "vae", "data": "digits", "seed": 0, "state": "finished"}',
+                "evaluation.json": json.dumps(results, indent=2).encode(),
+                "evaluation.npz": _saved(np.savez, log_p=np.arange(5.0)),
+            }
+        ),
     }
 
 

@@ -213,7 +213,8 @@ def _flattened(section: Any, name: str) -> Iterator[tuple[str, Any]]:
 def _text(value: Any) -> str:
     """A value of a list in a configuration, in one line."""
     if isinstance(value, Mapping) and "class_path" in value:
-        options = ", ".join(f"{key}={_text(each)}" for key, each in (value.get("init_args") or {}).items())
+        given = value.get("init_args")
+        options = ", ".join(f"{key}={_text(each)}" for key, each in given.items()) if isinstance(given, dict) else ""
         return f"{str(value['class_path']).rpartition('.')[2]}({options})"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_text(each)}" for key, each in value.items()) + "}"
