@@ -13,6 +13,7 @@ from zoo.evaluation.features import Features, features_for
 from zoo.evaluation.sample_report import examples_of, requested_sample_scores, score_model
 from zoo.lightning import datamodule_of
 from zoo.models.base import GenerativeModule
+from zoo.options import require_at_least
 
 __all__ = ["SampleScores"]
 
@@ -50,9 +51,8 @@ class SampleScores(Callback):
         features: str | None = None,
         seed: int = 0,
     ):
-        for name, value, least in (("every_n_validations", every_n_validations, 1), ("examples", examples, 2)):
-            if value < least:
-                raise ZooError(f"{name} {value}: {least} or more is needed")
+        require_at_least(1, every_n_validations=every_n_validations)
+        require_at_least(2, examples=examples)
         self.scores = requested_sample_scores(scores)
         self.every_n_validations, self.examples, self.features, self.seed = every_n_validations, examples, features, seed
         self.validations = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 __all__ = ["command", "commit", "machine", "peak_memory", "versions"]
 
 _PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "scikit-learn", "zuko")
-_COMMANDS = ("zoo.fit", "zoo.evaluate")
+_COMMANDS = ("zoo", "zoo.fit", "zoo.evaluate")
 
 
 def versions() -> dict[str, str]:
@@ -73,5 +73,7 @@ def peak_memory() -> int:
 def command() -> str | None:
     """The command of the zoo that this program is, as it was typed; None in any other program."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    name = getattr(spec, "name", None)
-    return shlex.join(["python", "-m", name, *sys.argv[1:]]) if name in _COMMANDS else None
+    name = getattr(spec, "name", "").removesuffix(".__main__")  # python -m zoo fit ...
+    if name in _COMMANDS:
+        return shlex.join(["python", "-m", name, *sys.argv[1:]])
+    return shlex.join(["zoo", *sys.argv[1:]]) if spec is None and Path(sys.argv[0]).name == "zoo" else None

@@ -60,6 +60,17 @@ def test_latents_are_seen(cli, checkpoints, tmp_path, what, rows):
     assert min(Image.open(tmp_path / f"{what}.png").size) > 100
 
 
+@pytest.mark.parametrize(
+    ("what", "rows"), [("reconstructions", 2 * 50), ("interpolations", 50 * 11), ("traversals", 2 * 11)]
+)
+def test_as_many_as_were_asked_for(cli, checkpoints, tmp_path, what, rows):
+    """Of test batches that are smaller; of three latents, two rows."""
+    n = 2 if what == "traversals" else 50
+    options = ("--what", what, "--n", n, "--data.eval_batch_size", 31, "--out", tmp_path / "x.npz")
+    assert cli("sample", "--ckpt", checkpoints["vae"], *options)[0] == 0
+    assert len(np.load(tmp_path / "x.npz")["x"]) == rows
+
+
 def test_codes_are_written(cli, checkpoints, tmp_path):
     status, printed, err = cli("encode", "--ckpt", checkpoints["vae"], "--out", tmp_path / "codes.npz")
     assert status == 0, err

@@ -121,7 +121,14 @@ SAMPLE = Arguments(
             Literal["samples", "reconstructions", "interpolations", "traversals"],
             "samples",
         ),
-        Argument("n", "how many samples (default 64), reconstructions, or rows of interpolations", "N", int, 64, least=1),
+        Argument(
+            "n",
+            "how many samples, reconstructions, or rows of interpolations or traversals (default 64)",
+            "N",
+            int,
+            64,
+            least=1,
+        ),
         Argument(
             "out",
             ".png: a grid of images or a plot of vectors; .npz: the array x, like the data (default samples.png)",

@@ -12,16 +12,17 @@ from zoo.cli.device import require_device
 from zoo.cli.options import SAMPLE
 from zoo.cli.run_data import run_data
 from zoo.errors import ZooError
-from zoo.evaluation.inference import inference, whole_test_split
+from zoo.evaluation.inference import first_test_examples, inference
 from zoo.evaluation.latents import interpolations, reconstructions, traversals
 from zoo.evaluation.samples import MEANS
-from zoo.models.base import Autoencodes, GenerativeModule, SamplesMeans
+from zoo.models.base import Autoencodes, SamplesMeans
 from zoo.options import require_seed
 from zoo.runs.checkpoints import load
 
 __all__ = ["sample"]
 
 _STEPS = 11  # of interpolations and traversals
+_CHOSEN_BY = 256  # test examples by whose codes the latents of traversals are chosen
 
 
 def sample(
@@ -55,7 +56,7 @@ def sample(
             mean = out.suffix == ".png" and model.spec.is_image and isinstance(model, SamplesMeans)
         x = evaluation.sample(model, n, seed=seed, mean=mean, temperature=temperature)
         evaluation.save_samples(x, model.spec, out, title=MEANS if mean else "")
-        print(f"{n} {MEANS if mean else 'samples'}, of {said}" if mean else f"{n} samples of {said}")
+        print(f"{n} {f'{MEANS},' if mean else 'samples'} of {said}")
         return
     if not isinstance(model, Autoencodes):
         raise ZooError(f"--what {what}: {type(model).__name__} does not encode, it has no latents of given examples.")
@@ -63,16 +64,15 @@ def sample(
     examples.prepare_data()
     examples.setup("test")
     with inference(model, seed):
-        x, columns = _of_latents(model, what, next(iter(whole_test_split(examples))).x.to(device), n)
+        x, columns = _of_latents(model, what, first_test_examples(examples, max(2 * n, _CHOSEN_BY)).to(device), n)
     evaluation.save_samples(x.cpu(), model.spec, out, columns=columns)
     print(f"{what} of test examples, by {said}")
 
 
-def _of_latents(model: GenerativeModule, what: str, x: Tensor, n: int) -> tuple[Tensor, int]:
+def _of_latents(model: Autoencodes, what: str, x: Tensor, n: int) -> tuple[Tensor, int]:
     """Examples, row by row, and how many are in a row; of the test examples (N, ...) that are there."""
-    if not isinstance(model, Autoencodes):
-        raise TypeError(type(model).__name__)
     if what == "reconstructions":
         return reconstructions(model, x[:n]).flatten(0, 1), 8
-    made = traversals(model, x, steps=_STEPS) if what == "traversals" else interpolations(model, x[: 2 * n], _STEPS)
-    return made.flatten(0, made.dim() - len(model.spec.shape) - 1), _STEPS
+    if what == "interpolations":
+        return interpolations(model, x[: 2 * n], _STEPS).flatten(0, 1), _STEPS
+    return traversals(model, x[:_CHOSEN_BY], steps=_STEPS, latents=n).flatten(0, 2), _STEPS

@@ -27,6 +27,7 @@ from zoo.evaluation.likelihood import STANDARD_ERROR, Likelihood, likelihood_of_
 from zoo.evaluation.sample_report import SampleReport, requested_sample_scores, sample_report
 from zoo.files import write_atomically
 from zoo.models.base import GenerativeModule, HasLikelihood
+from zoo.options import require_at_least
 from zoo.progress import progress_bar
 from zoo.spec import spec_of
 
@@ -209,16 +210,9 @@ def evaluate(
         >>> evaluation.metrics["test/bits_per_dim"] > 1
         True
     """
-    for name, value, least in (
-        ("samples", samples, 0),
-        ("examples", examples, 1),
-        ("points", points, 2),
-        ("num_train", num_train, 2),
-        ("repeats", repeats, 1),
-        ("sample_count", sample_count, 2),
-    ):
-        if value is not None and value < least:
-            raise ZooError(f"{name} {value}: {least} or more is needed")
+    require_at_least(0, samples=samples)
+    require_at_least(1, examples=examples, repeats=repeats)
+    require_at_least(2, points=points, num_train=num_train, sample_count=sample_count)
     _require_same_data(model, data)
     if samples and not isinstance(model, HasLikelihood):
         raise ZooError(f"--samples {samples}: {type(model).__name__} has no likelihood; leave --samples out.")

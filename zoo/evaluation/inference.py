@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 import torch
 from pytorch_lightning import LightningDataModule
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.metrics.disentanglement.factor_sampling import seeded
 from zoo.spec import Batch
 
-__all__ = ["inference", "whole_test_split"]
+__all__ = ["first_test_examples", "inference", "whole_test_split"]
 
 
 @contextmanager
@@ -39,3 +39,13 @@ def whole_test_split(data: LightningDataModule) -> Collection[Batch]:
     """The test batches as one process has them, in each process: those of the data's own loaders hold its share only."""
     loader = data.test_dataloader()
     return loader.whole() if hasattr(loader, "whole") else loader
+
+
+def first_test_examples(data: LightningDataModule, n: int) -> Tensor:
+    """The first n test examples (n, *shape), from as many batches as hold them; all where there are fewer."""
+    found: list[Tensor] = []
+    for batch in whole_test_split(data):
+        found.append(batch.x)
+        if sum(map(len, found)) >= n:
+            break
+    return torch.cat(found)[:n]

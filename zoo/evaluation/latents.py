@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from zoo.errors import ZooError
 from zoo.models.base import Autoencodes, Decodes
+from zoo.options import require_at_least
 
 __all__ = ["decoded", "interpolations", "moved_latents", "reconstructions", "traversals"]
 
@@ -53,10 +53,10 @@ def interpolations(model: Autoencodes, x: Tensor, steps: int = 11) -> Tensor:
         The examples, (n, steps, \\*shape).
 
     Raises:
-        ZooError: for fewer than 2 examples or steps.
+        ZooError: for fewer than 2 examples, and no step.
     """
-    if min(len(x), steps) < 2:
-        raise ZooError(f"interpolations of {len(x)} examples in {steps} steps: 2 or more of each are needed")
+    require_at_least(2, examples=len(x))
+    require_at_least(1, steps=steps)
     z = model.encode(x)
     pairs = len(z) // 2
     start, end = z[:pairs, None], z[pairs : 2 * pairs, None]  # (pairs, 1, d)
@@ -84,10 +84,7 @@ def traversals(
     Raises:
         ZooError: for numbers below 1.
     """
-    if min(len(x), examples, steps, latents) < 1:
-        raise ZooError(
-            f"traversals of {latents} latents of {examples} of {len(x)} examples in {steps} steps: 1 or more are needed"
-        )
+    require_at_least(1, examples=min(len(x), examples), steps=steps, latents=latents)
     moved = moved_latents(model.encode(x), examples, steps, reach, latents)
     return decoded(model, moved.flatten(0, 2)).unflatten(0, moved.shape[:3])
 

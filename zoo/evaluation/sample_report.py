@@ -29,6 +29,7 @@ from zoo.metrics.two_sample import (
     sliced_wasserstein,
 )
 from zoo.models.base import GenerativeModule
+from zoo.options import require_at_least
 from zoo.progress import progress_bar
 from zoo.registry import suggestion
 from zoo.spec import Batch
@@ -222,9 +223,8 @@ def sample_report(
         >>> report.rows["real"]["fd"] < report.rows["half of the modes"]["fd"]
         True
     """
-    for name, value, least in (("n", n, 2), ("repeats", repeats, 1), ("k", k, 1)):
-        if value < least:
-            raise ZooError(f"{name} {value}: {least} or more is needed")
+    require_at_least(2, n=n)
+    require_at_least(1, repeats=repeats, k=k)
     begun, names, undefined = time.perf_counter(), requested_sample_scores(scores), {}
     made = features_for(data, features, seed=seed, progress=progress)
 

@@ -11,8 +11,9 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.evaluation.inference import inference, whole_test_split
+from zoo.evaluation.inference import first_test_examples, inference
 from zoo.models.base import GenerativeModule, SamplesMeans
+from zoo.options import require_at_least
 from zoo.plots import picture
 from zoo.spec import DataSpec, require_numbers
 
@@ -52,9 +53,7 @@ def sample(
         >>> sample(GAN(DataSpec("ring", (2,))), 5).shape
         torch.Size([5, 2])
     """
-    for name, value in (("n", n), ("batch_size", batch_size)):
-        if value < 1:
-            raise ZooError(f"{name} {value}: 1 or more is needed")
+    require_at_least(1, n=n, batch_size=batch_size)
     if mean and not isinstance(model, SamplesMeans):
         raise ZooError(f"mean: {type(model).__name__} has no p(x|z) with a mean, its samples are all that there is")
     draw: Callable[..., Tensor] = model.sample_mean if mean and isinstance(model, SamplesMeans) else model.sample
@@ -126,6 +125,6 @@ def draw_samples(
         >>> [path.name for path in draw_samples(GAN(data.spec), data, tempfile.mkdtemp(), 4)]
         ['evaluation_samples.png', 'evaluation_real.png']
     """
-    real = next(iter(whole_test_split(data))).x[:n]
+    real = first_test_examples(data, n)
     drawn = {"samples": sample(model, min(n, len(real)), seed=seed), "real": real}
     return [save_samples(x, model.spec, Path(folder) / f"evaluation_{name}.png") for name, x in drawn.items()]

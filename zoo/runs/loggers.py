@@ -188,23 +188,17 @@ def wandb_logger(
     """
     noted = folder / "wandb" / "run_id.txt"
     try:
-        import wandb
-
         noted.parent.mkdir(exist_ok=True)
         if not noted.exists():
             noted.write_text(uuid.uuid4().hex[:8])
-        run = wandb.init(
-            project="zoo",
+        run = _start(
+            folder,
+            mode,
             name=name or f"{model}-{data}-s{seed}",
             group=f"{model}-{data}",
             job_type="fit",
             tags=[model, data],
             config=settings,
-            id=noted.read_text().strip(),
-            resume="allow",
-            dir=str(folder.resolve()),  # W&B's service may have been started in another folder
-            mode=_MODES[mode],
-            settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
         logger = BatchSteps(save_dir=str(folder), experiment=run)
         run.define_metric("trainer/global_step")
@@ -216,6 +210,21 @@ def wandb_logger(
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         print(f"W&B ({mode}) could not start: {reason}. Going on with metrics.csv alone.", file=sys.stderr)
         return None
+
+
+def _start(folder: Path, mode: str, **options: Any) -> Any:
+    """The W&B run of a run folder, which notes its id, begun or gone on with."""
+    import wandb
+
+    return wandb.init(
+        project="zoo",
+        id=(folder / "wandb" / "run_id.txt").read_text().strip(),
+        resume="allow",
+        dir=str(folder.resolve()),  # W&B's service may have been started in another folder
+        mode=_MODES[mode],
+        settings=wandb.Settings(silent=True, console="off", init_timeout=30),
+        **options,
+    )
 
 
 def log_evaluation(folder: Path, asked: str, evaluation: Mapping[str, Any]) -> None:
@@ -233,16 +242,7 @@ def log_evaluation(folder: Path, asked: str, evaluation: Mapping[str, Any]) -> N
     if mode == "off" or not noted.exists():
         return
     try:
-        import wandb
-
-        run = wandb.init(
-            project="zoo",
-            id=noted.read_text().strip(),
-            resume="allow",
-            dir=str(folder.resolve()),  # W&B's service may have been started in another folder
-            mode=_MODES[mode],
-            settings=wandb.Settings(silent=True, console="off", init_timeout=30),
-        )
+        run = _start(folder, mode)
         told = ("schema", "data", "levels", "split", "weights", "checkpoint_sha256", "protocol", "samples_per_second")
         run.summary.update({**evaluation["metrics"], "evaluation": {name: evaluation.get(name) for name in told}})
         run.finish()

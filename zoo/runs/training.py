@@ -126,9 +126,12 @@ def fit(
     names = registry.name_of(type(model), registry.MODELS), data_name(data)
     config = describe(model, data, options) if config is None else config
     every = read_interval(checkpoint_every)
-    _require_possible(model, options, resume)
+    stored = read(resume) if resume else None
+    _require_possible(model, options, resume, stored)
     made = missing_folders(root, *names)
-    folder = _folder(model, data, root, names, resume, name)
+    folder = _folder(model, data, root, names, resume, stored, name)
+    behind = stored["global_step"] if stored else None  # before a later one takes its place
+    del stored
     record = RunRecord(folder, names)
     options["callbacks"] = [*_listed(options.get("callbacks")), record, *_own_callbacks(model, folder, options, every)]
     options["logger"] = _loggers(options.get("logger"), model, folder, names, wandb, config, name)
@@ -152,12 +155,17 @@ def fit(
         weights, device = sum(parameter.numel() for parameter in model.parameters()), trainer.strategy.root_device
         print(f"{type(model).__name__}, {weights:,} parameters, on {model.spec.name} {model.spec.shape}, {device}")
     run = Run(model, data, trainer, folder)
-    _train(run, resume, written, made)
+    _train(run, resume, behind, written, made)
     record.finish(trainer)
     return run
 
 
-def _require_possible(model: GenerativeModule, options: Mapping[str, Any], resume: str | Path | None) -> None:
+def _require_possible(
+    model: GenerativeModule,
+    options: Mapping[str, Any],
+    resume: str | Path | None,
+    stored: Mapping[str, Any] | None,
+) -> None:
     """ZooError, before anything is written, for options that the Trainer or the model can't train with."""
     model.require_own_steps(options.get("accumulate_grad_batches") or 1)
     _require_optimizers(model)
@@ -168,11 +176,10 @@ def _require_possible(model: GenerativeModule, options: Mapping[str, Any], resum
         Trainer(**{**options, **bare})
     except _REFUSALS as error:
         raise _impossible(error) from error
-    if resume is None:
+    if stored is None:
         return
-    checkpoint = read(resume)
-    begun = checkpoint.get("zoo_progress", {}).get("epoch", checkpoint.get("epoch", 0)) + 1
-    for name, at, what in (("max_epochs", begun, "epochs begun"), ("max_steps", checkpoint.get("global_step", 0), "steps")):
+    begun = stored.get("zoo_progress", {}).get("epoch", stored.get("epoch", 0)) + 1
+    for name, at, what in (("max_epochs", begun, "epochs begun"), ("max_steps", stored.get("global_step", 0), "steps")):
         most = options.get(name)
         if most is not None and 0 <= most < at:
             raise ZooError(f"{name} {most}: {resume} has {at} {what} already.\nGive {at} or more, or an earlier checkpoint.")
@@ -247,6 +254,7 @@ def _folder(
     root: str | Path,
     names: tuple[str, str],
     resume: str | Path | None,
+    stored: Mapping[str, Any] | None,
     name: str | None,
 ) -> Path | None:
     """The run folder: a new one, or on going on that of the checkpoint. Processes that Lightning starts inherit it."""
@@ -255,7 +263,7 @@ def _folder(
     require_name(name)
     if resume:
         require_same_model(resume, model)
-        _require_same_seed(resume, data)
+        _require_same_seed(stored or {}, data)
         if name is not None and run_of(resume) is not None:
             raise ZooError(f"name {name}: a run goes on in its own folder, {run_of(resume)}. Leave it out, or train anew.")
     data.prepare_data()  # Lightning does it too, but files that are missing need no run folder
@@ -264,9 +272,9 @@ def _folder(
     return folder
 
 
-def _require_same_seed(resume: str | Path, data: LightningDataModule) -> None:
+def _require_same_seed(checkpoint: Mapping[str, Any], data: LightningDataModule) -> None:
     """ZooError where data would have another order and other noise than those that a run goes on in."""
-    place = read(resume).get(type(data).__qualname__)
+    place = checkpoint.get(type(data).__qualname__)
     given, stored = getattr(data, "seed", None), place.get("seed") if isinstance(place, dict) else None
     if None not in (given, stored) and given != stored:
         raise ZooError(f"seed {given}: a run goes on in the order of its seed, {stored}. Leave it out, or train anew.")
@@ -324,18 +332,20 @@ def _listed(given: Any) -> list[Any]:
     return [*given] if isinstance(given, list | tuple) else [given] if given else []
 
 
-def _train(run: Run, resume: str | Path | None, config: Path | None, made: list[Path]) -> None:
+def _train(
+    run: Run, resume: str | Path | None, behind: int | None, config: Path | None, made: list[Path]
+) -> None:
     """Train, and say where the results are.
 
     Arguments:
         run: The run, ready.
         resume: The checkpoint to go on with.
+        behind: The batch that it is of.
         config: The file with the settings of this part of the run.
         made: The folders that were made for the run's.
     """
     trainer, folder = run.trainer, run.folder
     begun, ended = run.model.training_batches, False
-    behind = read(resume)["global_step"] if resume else None  # before a later one takes its place
     try:
         with explain_lost_peers(lambda: f"{_go_on(folder).capitalize()}."):
             trainer.fit(run.model, run.data, ckpt_path=resume, weights_only=True)
