@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from zoo.registry import suggestion
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Optimization", "OptimizerName", "ScheduleName"]
 
 OptimizerName = Literal["adam", "adamw", "adamax", "nadam", "radam", "sgd", "rmsprop", "adagrad"]
-ScheduleName = Literal["constant", "linear", "cosine", "exponential"]
+ScheduleName = Literal["constant", "linear", "cosine", "exponential", "multistep"]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam,
@@ -35,6 +36,7 @@ SCHEDULES = {
     "cosine": lambda p, final: final + (1 - final) * (1 + math.cos(math.pi * p)) / 2,
     "exponential": lambda p, final: final**p,
 }
+_SCHEDULES = (*SCHEDULES, "multistep")
 _OURS = ("lr", "fused", "foreach", "differentiable", "capturable", "maximize")  # of optimizers, and not to be given
 
 
@@ -44,14 +46,16 @@ class Optimization:
 
     lr(t) = lr min(1, (t + 1) / warmup) decay^t f(p); t batches came before this one, and p = (t - warmup) / (T - warmup) is
     the share of the T batches of training that is over. f is 1 (``constant``), 1 - (1 - final) p (``linear``),
-    final + (1 - final) (1 + cos(pi p)) / 2 (``cosine``) or final^p (``exponential``).
+    final + (1 - final) (1 + cos(pi p)) / 2 (``cosine``), final^p (``exponential``), or gamma to the power of the number of
+    milestones up to t (``multistep``).
 
     Arguments:
         optimizer: ``adam``, ``adamw``, ``adamax``, ``nadam``, ``radam``, ``sgd``, ``rmsprop`` or ``adagrad``.
         optimizer_options: Options of torch's class: ``{weight_decay: 0.01}``; they win over what a model prefers.
-        schedule: ``constant``, ``linear``, ``cosine`` or ``exponential``.
+        schedule: ``constant``, ``linear``, ``cosine``, ``exponential`` or ``multistep``.
         schedule_options: ``warmup``, batches over which the rate rises (0); ``final``, the factor at the end (0; 0.01 for
-            exponential); ``batches``, T (those of the training, if not given); ``decay``, above 0 and up to 1 (1).
+            exponential); ``batches``, T (those of the training, if not given); ``decay``, above 0 and up to 1 (1); of
+            multistep ``milestones``, the batches after which the rate falls, and ``gamma``, what it falls by (0.1).
 
     Raises:
         ZooError: for a name or an option that there is not, and a value that is refused.
@@ -74,13 +78,14 @@ class Optimization:
     schedule_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for kind, name, names in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
+        for kind, name, names in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, _SCHEDULES)):
             if name not in names:
                 near = suggestion(str(name), names)
                 raise ZooError(f"{kind} {name!r} is not known; there are {', '.join(names)}.{near}")
         accepted = [option for option in self._accepted if option not in _OURS]
         _require_names("optimizer_options", self.optimizer_options, accepted, f"of {self.optimizer}")
-        _require_names("schedule_options", self.schedule_options, ("warmup", "final", "batches", "decay"), "of a schedule")
+        known = ("warmup", "final", "batches", "decay", *(("milestones", "gamma") if self.schedule == "multistep" else ()))
+        _require_names("schedule_options", self.schedule_options, known, f"of schedule {self.schedule}")
         try:
             make: Callable[..., Optimizer] = OPTIMIZERS[self.optimizer]
             make([nn.Parameter(torch.zeros(1))], lr=1e-3, **self.optimizer_options)
@@ -93,8 +98,11 @@ class Optimization:
             if value is not None and not fits:
                 what = "a whole number" if whole else "a number"
                 raise ZooError(f"schedule_options: {option} {value!r}: {what}, {least} or more, is needed")
-        if isinstance(self.decay, bool) or not isinstance(self.decay, int | float) or not 0 < self.decay <= 1:
-            raise ZooError(f"schedule_options: decay {self.decay!r}: a number above 0 and up to 1 is needed")
+        for option, value in (("decay", self.decay), ("gamma", self.gamma)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+                raise ZooError(f"schedule_options: {option} {value!r}: a number above 0 and up to 1 is needed")
+        if self.schedule == "multistep":
+            self._check_milestones()
         if self.schedule == "exponential" and not self.final:
             raise ZooError("schedule_options: final 0: an exponential schedule needs more than 0")
 
@@ -116,6 +124,25 @@ class Optimization:
     def decay(self) -> float:
         """What the learning rate is multiplied with after every batch."""
         return self.schedule_options.get("decay", 1.0)
+
+    @property
+    def milestones(self) -> list[int]:
+        """The batches after which a multistep schedule falls."""
+        return self.schedule_options.get("milestones", [])
+
+    @property
+    def gamma(self) -> float:
+        """What the learning rate is multiplied with at each milestone."""
+        return self.schedule_options.get("gamma", 0.1)
+
+    def _check_milestones(self) -> None:
+        given = self.milestones
+        whole = isinstance(given, list | tuple) and all(isinstance(t, int) and not isinstance(t, bool) for t in given)
+        if not whole or not given or min(given) < 1 or list(given) != sorted(set(given)):
+            raise ZooError(
+                f"schedule_options: milestones {given!r}: a list of batches is needed, 1 or more, rising: "
+                "{milestones: [100000, 175000], gamma: 0.63}"
+            )
 
     @property
     def varies(self) -> bool:
@@ -150,6 +177,8 @@ class Optimization:
         warm = (min(1.0, (t + 1) / self.warmup) if self.warmup else 1.0) * self.decay**t
         if self.schedule == "constant":
             return warm
+        if self.schedule == "multistep":
+            return warm * self.gamma ** bisect_right(self.milestones, t)
         total = self.schedule_options.get("batches", total)
         if total is None:
             raise ZooError(

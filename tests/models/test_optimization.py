@@ -123,6 +123,14 @@ def test_schedules(schedule):
     assert it.factor(55, 100) == pytest.approx(half)
 
 
+def test_multistep():
+    """Falls at each milestone, whatever the length of the training."""
+    it = Optimization(schedule="multistep", schedule_options={"milestones": [3, 5], "gamma": 0.5})
+    for total in (7, None):
+        assert [it.factor(t, total) for t in range(7)] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert it.varies
+
+
 def test_flowpp_warms_up_in_batches():
     assert FlowPlusPlus(Digits.spec, warmup=7).optimization.warmup == 7
     both = FlowPlusPlus(Digits.spec, warmup=7, schedule="cosine", schedule_options={"final": 0.1}).optimization
@@ -142,6 +150,11 @@ def test_flowpp_warms_up_in_batches():
         ({"schedule_options": {"warmup": 1.5}}, "warmup 1.5: a whole number"),
         ({"schedule_options": {"batches": 0}}, "batches 0: a whole number, 1 or more"),
         ({"schedule": "exponential", "schedule_options": {"final": 0.0}}, "needs more than 0"),
+        ({"schedule": "multistep"}, r"milestones \[\]: a list of batches is needed"),
+        ({"schedule": "multistep", "schedule_options": {"milestones": 3}}, "milestones 3: a list"),
+        ({"schedule": "multistep", "schedule_options": {"milestones": [5, 3]}}, r"milestones \[5, 3\]: .* rising"),
+        ({"schedule": "multistep", "schedule_options": {"milestones": [3], "gamma": 2}}, "gamma 2: a number above 0"),
+        ({"schedule": "cosine", "schedule_options": {"milestones": [3]}}, "no option 'milestones' of schedule cosine"),
     ],
 )
 def test_what_cant_be(how, said):

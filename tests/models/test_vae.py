@@ -282,6 +282,27 @@ def test_schedules():
             KLSchedule(**wrong)
 
 
+def test_the_layers_of_an_mlp_are_counted_or_listed():
+    """One number: two layers of it. A list: those of the encoder, and the decoder has them in the other order."""
+    spec = DataSpec("vectors", (5,))
+
+    def widths(network):
+        return [(layer.in_features, layer.out_features) for layer in network.modules() if isinstance(layer, nn.Linear)]
+
+    two, one, three = (VAE(spec, "mlp", 3, hidden=hidden) for hidden in (8, [7], [8, 6, 4]))
+    assert widths(two.encoder) == [(5, 8), (8, 8)]
+    assert widths(one.encoder) == [(5, 7)]
+    assert widths(three.encoder) == [(5, 8), (8, 6), (6, 4)]
+    assert widths(one.decoder)[0] == (3, 7)
+    assert [width for width, _ in widths(three.decoder)] == [3, 4, 6, 8]
+    for model in (one, three):
+        assert model(torch.zeros(2, 5)).shape == (2, 3)
+        assert model.sample(2).shape == (2, 5)
+    for wrong, said in (([], "one hidden layer or more"), ([0], "hidden 0"), ([8, -1], "hidden -1"), (0, "hidden 0")):
+        with pytest.raises(ZooError, match=said):
+            VAE(spec, "mlp", 3, hidden=wrong)
+
+
 def test_a_penalty_of_ones_own_is_added_to_the_loss():
     class Sparse(VAE):
         def penalty(self, batch, q, z):

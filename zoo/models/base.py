@@ -131,7 +131,7 @@ class GenerativeModule(LightningModule, ABC):
         spec: The data's description, a :class:`~zoo.spec.DataSpec` or its dict. The command line fills it in.
         optimizer: ``adam``, ``adamw``, ``adamax``, ``nadam``, ``radam``, ``sgd``, ``rmsprop`` or ``adagrad``.
         optimizer_options: Options of torch's class: ``{weight_decay: 0.01}``.
-        schedule: Of the learning rate: ``constant``, ``linear``, ``cosine`` or ``exponential``.
+        schedule: Of the learning rate: ``constant``, ``linear``, ``cosine``, ``exponential`` or ``multistep``.
         schedule_options: ``{warmup: 1000, final: 0.1, batches: 50000}``; see :class:`~zoo.optimizers.Optimization`.
 
     Attributes:

@@ -59,7 +59,8 @@ class VAE(GenerativeModule):
         network: ``mlp``, ``conv``, ``gated_conv``, ``locatello``, ``bolts_resnet18`` (images; the last needs
             ``make bolts``), or ``auto``: conv for images, mlp for vectors.
         latent_dim: d, the size of z.
-        hidden: Hidden units of each of the mlp's two layers.
+        hidden: Units of each of the mlp's two hidden layers, or a list of those of every layer of the encoder: ``[400]`` for
+            one. The decoder has them in the other order.
         posterior: ``diagonal``, ``full``, ``planar``, ``radial``, ``sylvester_orthogonal``, ``sylvester_householder``,
             ``sylvester_triangular``, ``iaf``, ``spline_iaf``, or the dotted path of a Posterior of your own. In Python
             also a class, or a posterior that is made.
@@ -91,7 +92,7 @@ class VAE(GenerativeModule):
         spec: DataSpec | dict,
         network: Literal["auto", "mlp", "conv", "gated_conv", "locatello", "bolts_resnet18"] = "auto",
         latent_dim: int = 16,
-        hidden: int = 512,
+        hidden: int | list[int] = 512,
         posterior: AnyPosterior = "diagonal",
         posterior_options: dict[str, Any] | None = None,
         prior: AnyPrior = "normal",
@@ -103,14 +104,19 @@ class VAE(GenerativeModule):
         **training: Any,
     ):
         super().__init__(spec, **training)
-        require_between(1, MOST_UNITS, latent_dim=latent_dim, hidden=hidden)
+        require_between(1, MOST_UNITS, latent_dim=latent_dim)
+        widths = [hidden, hidden] if isinstance(hidden, int) else list(hidden)
+        if not widths:
+            raise ZooError("hidden []: one hidden layer or more is needed, [400]")
+        for width in widths:
+            require_between(1, MOST_UNITS, hidden=width)
         self.network = ("conv" if self.spec.is_image else "mlp") if network == "auto" else network
         if self.network not in ("mlp", *_CONVOLUTIONAL):
             raise ZooError(f"network {network!r} is not known; there are auto, mlp, {', '.join(_CONVOLUTIONAL)}")
         if self.network != "mlp":
             self.require_images(self.network)
             self.warn_of_ineffective(f"network {self.network} has layers of its own", "hidden")
-        self.latent_dim, self.hidden, self.lr = latent_dim, hidden, lr
+        self.latent_dim, self.hidden, self.lr = latent_dim, widths, lr
         self.kl = KLSchedule.of(kl)
         chosen = default_likelihood(self.spec) if likelihood == "auto" else likelihood
         self.likelihood: Likelihood = self.build_component("likelihood", chosen, (self.spec,), likelihood_options)
@@ -132,19 +138,19 @@ class VAE(GenerativeModule):
     @property
     def encoder_features(self) -> int:
         """The size of the encoder's output."""
-        return 256 if self.network != "mlp" else self.hidden
+        return 256 if self.network != "mlp" else self.hidden[-1]
 
     def build_encoder(self) -> nn.Module:
         """Examples on the scale [-1, 1] (vectors as they are) to features (B, encoder_features)."""
         if self.network == "mlp":
-            return nn.Sequential(nn.Flatten(), mlp((self.spec.dims, self.hidden, self.hidden)), nn.ReLU())
+            return nn.Sequential(nn.Flatten(), mlp((self.spec.dims, *self.hidden)), nn.ReLU())
         return _CONVOLUTIONAL[self.network][0](self.spec.shape, self.encoder_features)
 
     def build_decoder(self) -> nn.Module:
         """Latents (B, latent_dim) to the likelihood's numbers (B, outputs * C, H, W), or (B, outputs * D) for vectors."""
         outputs = self.likelihood.outputs
         if self.network == "mlp":
-            return mlp((self.latent_dim, self.hidden, self.hidden, outputs * self.spec.dims))
+            return mlp((self.latent_dim, *reversed(self.hidden), outputs * self.spec.dims))
         channels, *size = self.spec.shape
         return _CONVOLUTIONAL[self.network][1](self.latent_dim, (outputs * channels, *size))
 
