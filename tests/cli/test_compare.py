@@ -1,6 +1,7 @@
 """`python -m zoo.compare`: what is typed, exit statuses, and runs of the zoo from beginning to end."""
 
 import json
+from pathlib import Path
 
 import pytest
 from stored_runs import write_run
@@ -77,3 +78,21 @@ def test_what_is_missing_is_evaluated(cli, run_folder):
     (run_folder / "evaluation.json").write_text(json.dumps(content))
     cli("compare", "runs", "--evaluate")
     assert json.loads((run_folder / "evaluation.json").read_text())["checkpoint_sha256"] != "0" * 64
+
+
+def test_training_examples_next_to_samples_stand_in_the_report(cli, run_folder):
+    """On request, of the samples that are drawn; an evaluation without them leaves no old ones behind."""
+    pictures = run_folder / "pictures"
+    status, out, err = cli("compare", "runs", "--neighbors")
+    assert status == 2 and "Give --out DIR" in err
+    assert cli("compare", "runs", "--evaluate", "--out", "a")[0] == 0
+    assert not (pictures / "evaluation_neighbors.png").exists()
+    assert "next to them" not in Path("a/report.html").read_text()
+    status, out, err = cli("compare", "runs", "--neighbors", "--out", "a")
+    assert status == 0, err
+    assert (pictures / "evaluation_neighbors.png").exists() and "next to them" in Path("a/report.html").read_text()
+    checkpoint = run_folder / "checkpoints" / "last.ckpt"
+    assert cli("evaluate", "--ckpt", checkpoint)[0] == 0
+    assert not (pictures / "evaluation_neighbors.png").exists()
+    status, out, err = cli("evaluate", "--ckpt", checkpoint, "--neighbors")
+    assert status == 0 and "evaluation_neighbors.png" in out, err

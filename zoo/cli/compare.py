@@ -25,14 +25,19 @@ def compare(
     all: bool,
     strict: bool,
     fail_if: str | None,
+    neighbors: bool,
     evaluate: bool,
     evaluation: dict[str, Any],
     **options: Any,
 ) -> None:
     """Print the comparison of runs and write its files, as the options of the command say."""
+    if neighbors and out is None:
+        raise ZooError("--neighbors: they are pictures of the report. Give --out DIR.")
     if evaluate:
         evaluate_missing(find(runs), evaluation)
     comparison = Comparison(runs, **options)
+    if neighbors:
+        draw_missing_neighbors([row.runs[0] for row in comparison.rows if row.runs])
     print(comparison.table(shutil.get_terminal_size((120, 24)).columns, everything=all))
     if out is not None:
         print("files:", *comparison.save(out))
@@ -58,6 +63,25 @@ def evaluate_missing(runs: Sequence[StoredRun], options: dict[str, Any]) -> None
                     if "has no likelihood" not in str(error):
                         raise
                     evaluate(**{**asked, "samples": 0})
+        except ZooError as error:
+            print(f"{run.name}: {error}", file=sys.stderr)
+
+
+def draw_missing_neighbors(runs: Sequence[StoredRun]) -> None:
+    """Draw the training examples next to the samples of runs that were evaluated, where that was not done."""
+    from zoo.cli.options import EVALUATE
+    from zoo.cli.run_data import run_data
+    from zoo.evaluation import draw_neighbors
+    from zoo.evaluation.neighbors import NEIGHBORS
+    from zoo.runs.checkpoints import load
+
+    missing = [run for run in runs if run.folder and run.evaluations and not (run.folder / "pictures" / NEIGHBORS).exists()]
+    for run in progress_bar(missing, "neighbors of samples", unit="runs", hidden=not missing):
+        told = run.evaluations[-1].content
+        checkpoint = Path(run.folder or "") / "checkpoints" / Path(str(told.get("checkpoint"))).name
+        try:
+            data = run_data(str(checkpoint), None, [], (), EVALUATE)
+            draw_neighbors(load(checkpoint), data, checkpoint.parents[1] / "pictures", seed=told.get("seed", 0))
         except ZooError as error:
             print(f"{run.name}: {error}", file=sys.stderr)
 

@@ -10,6 +10,7 @@ from zoo import evaluation
 from zoo.cli.options import EVALUATE
 from zoo.cli.run_data import run_data
 from zoo.distributed import require_gpus
+from zoo.evaluation.neighbors import NEIGHBORS
 from zoo.files import read_yaml
 from zoo.lightning import process_rank, quiet_lightning
 from zoo.options import require_seed
@@ -30,6 +31,7 @@ def evaluate(
     out: Path | None,
     seed: int,
     trust: Sequence[str] | None = None,
+    neighbors: bool = False,
     **options: Any,
 ) -> None:
     """Print, store and draw the evaluation of a checkpoint, as the options of the command say."""
@@ -48,8 +50,12 @@ def evaluate(
     found.checkpoint, found.origin = ckpt, origin(ckpt, model)
     out = out or (run or Path(ckpt).parent) / "evaluation.json"
     print(found.table())
-    pictures = evaluation.draw_samples(model, examples, out.parent / "pictures", seed=seed)
-    print("pictures:", *pictures, *found.draw(out.parent / "pictures"))
+    folder = out.parent / "pictures"
+    pictures = evaluation.draw_samples(model, examples, folder, seed=seed)
+    (folder / NEIGHBORS).unlink(missing_ok=True)  # of samples that were drawn before
+    if neighbors:
+        pictures.append(evaluation.draw_neighbors(model, examples, folder, seed=seed))
+    print("pictures:", *pictures, *found.draw(folder))
     print(f"JSON: {found.save(out)}")
     if run is not None and out.resolve().parent == run:
         log_evaluation(run, str(read_yaml(newest_config(run)).get("wandb") or "auto"), found.to_dict())

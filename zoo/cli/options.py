@@ -233,6 +233,7 @@ EVALUATE = Arguments(
             str,
         ),
         Argument("sample_count", "test examples, and samples, that are compared (default 2000)", "N", int, 2000, least=2),
+        Argument("neighbors", "draw the training example next to each sample, too", "", bool, False),
         Argument(
             "representation",
             "codes to score: encode(x) (mean, the default), draws from q(z|x) (sampled), or both",
@@ -269,6 +270,7 @@ COMPARE = Arguments(
         Argument("out", "also write report.html, table.md, table.tex, long.csv, wide.csv, comparison.json", "DIR", Path),
         Argument("strict", "exit status 2 where a metric was not measured in one way", "", bool, False),
         Argument("fail-if", "exit status 1 if a row fulfills it: 'nll > baseline + ci'", "CONDITION", str),
+        Argument("neighbors", "the training examples next to the drawn samples, in the report", "", bool, False),
         Argument("evaluate", "first evaluate the checkpoints of runs that were not", "", bool, False),
         Argument("samples", "importance samples for that, as in zoo.evaluate", "K", int, least=0),
         Argument("examples", "and the first N test examples for them", "N", int, least=1),

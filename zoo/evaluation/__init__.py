@@ -12,6 +12,7 @@ from zoo.evaluation.features import (
     features_for,
 )
 from zoo.evaluation.likelihood import evaluate_likelihood
+from zoo.evaluation.neighbors import draw_neighbors, nearest_training_examples
 from zoo.evaluation.sample_report import SampleReport, sample_report
 from zoo.evaluation.samples import draw_samples, sample, save_samples
 
@@ -25,11 +26,13 @@ __all__ = [
     "RawFeatures",
     "SampleReport",
     "disentanglement_report",
+    "draw_neighbors",
     "draw_samples",
     "encode",
     "evaluate",
     "evaluate_likelihood",
     "features_for",
+    "nearest_training_examples",
     "sample",
     "sample_report",
     "save_samples",

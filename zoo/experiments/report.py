@@ -15,7 +15,11 @@ from zoo.files import write_atomically
 
 __all__ = ["write_report"]
 
-_PICTURES = (("samples", ("evaluation_samples.png", "samples.png")), ("real", ("evaluation_real.png",)))
+_PICTURES = (
+    ("real", ("evaluation_real.png",)),
+    ("samples", ("evaluation_samples.png", "samples.png")),
+    ("neighbors", ("evaluation_neighbors.png",)),
+)
 _CURVES = 6
 
 
@@ -203,16 +207,16 @@ def _pictures(comparison: Compared) -> Iterator[str]:
                 address = next((found for file in files if file.exists() and (found := thumbnail(file, size))), None)
                 if address is None:
                     continue
+                seed = "" if run.seed is None else f", seed {run.seed}"
                 if kind == "real":
-                    real[run.data] = (
-                        f'<figure><img src="{address}" alt=""><figcaption>{_e(run.data)}: real</figcaption></figure>'
-                    )
-                else:
-                    seed = "" if run.seed is None else f", seed {run.seed}"
-                    figures.append(
-                        f'<figure data-row="{_e(row.name)}"><img src="{address}" alt="samples">'
-                        f"<figcaption>{_e(row.name)}{seed}</figcaption></figure>"
-                    )
+                    caption = f"{run.data}: real"
+                    real[run.data] = f'<figure><img src="{address}" alt=""><figcaption>{_e(caption)}</figcaption></figure>'
+                    continue
+                caption = row.name + seed + (": training examples next to them" if kind == "neighbors" else "")
+                figures.append(
+                    f'<figure data-row="{_e(row.name)}"><img src="{address}" alt="{kind}">'
+                    f"<figcaption>{_e(caption)}</figcaption></figure>"
+                )
     if figures:
         yield f'<section><h2>Samples</h2><div class="figures">{"".join([*real.values(), *figures])}</div></section>'
 
