@@ -295,12 +295,27 @@ def test_the_layers_of_an_mlp_are_counted_or_listed():
     assert widths(three.encoder) == [(5, 8), (8, 6), (6, 4)]
     assert widths(one.decoder)[0] == (3, 7)
     assert [width for width, _ in widths(three.decoder)] == [3, 4, 6, 8]
-    for model in (one, three):
+    other = VAE(spec, "mlp", 3, hidden=[8, 6], decoder_hidden=[4, 5, 6])
+    assert [width for width, _ in widths(other.decoder)] == [3, 4, 5, 6]
+    for model in (one, three, other):
         assert model(torch.zeros(2, 5)).shape == (2, 3)
         assert model.sample(2).shape == (2, 5)
     for wrong, said in (([], "one hidden layer or more"), ([0], "hidden 0"), ([8, -1], "hidden -1"), (0, "hidden 0")):
         with pytest.raises(ZooError, match=said):
             VAE(spec, "mlp", 3, hidden=wrong)
+
+
+def test_gated_layers():
+    """(A x + a) times the gate sigma(B x + b), in encoder and decoder, and a linear layer at the decoder's end."""
+    spec = DataSpec("digits", (1, 8, 8), 17)
+    model = VAE(spec, "gated_mlp", 3, hidden=[7, 6])
+    layer = model.encoder[1][0]
+    x = torch.randn(5, 64)
+    (a, b), (a0, b0) = layer.linear.weight.chunk(2), layer.linear.bias.chunk(2)
+    torch.testing.assert_close(layer(x), (x @ a.T + a0) * torch.sigmoid(x @ b.T + b0))
+    assert [type(each).__name__ for each in model.decoder[0]] == ["GatedLinear", "GatedLinear"]
+    assert model.decoder[1].in_features == 7
+    assert model.sample(2).shape == (2, 1, 8, 8)
 
 
 def test_a_penalty_of_ones_own_is_added_to_the_loss():

@@ -19,13 +19,14 @@ from zoo.models.base import GenerativeModule, with_likelihood
 from zoo.nets.bolts import BoltsDecoder, BoltsEncoder
 from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvEncoder
 from zoo.nets.locatello import LocatelloDecoder, LocatelloEncoder
-from zoo.nets.mlp import mlp
+from zoo.nets.mlp import gated_mlp, mlp
 from zoo.options import MOST_UNITS, require_at_least, require_between, require_call
 from zoo.schedules import KLSchedule
 from zoo.spec import Batch, DataSpec
 
 __all__ = ["VAE"]
 
+_MLPS = ("mlp", "gated_mlp")
 # name -> (encoder of (shape, features), decoder of (latent_dim, shape)), for images
 _CONVOLUTIONAL = {
     "conv": (ConvEncoder, ConvDecoder),
@@ -56,11 +57,12 @@ class VAE(GenerativeModule):
 
     Arguments:
         spec: The data's description; the command line fills it in.
-        network: ``mlp``, ``conv``, ``gated_conv``, ``locatello``, ``bolts_resnet18`` (images; the last needs
-            ``make bolts``), or ``auto``: conv for images, mlp for vectors.
+        network: ``mlp``, ``gated_mlp``, ``conv``, ``gated_conv``, ``locatello``, ``bolts_resnet18`` (the last four
+            for images, the very last with ``make bolts``), or ``auto``: conv for images, mlp for vectors.
         latent_dim: d, the size of z.
-        hidden: Units of each of the mlp's two hidden layers, or a list of those of every layer of the encoder: ``[400]`` for
+        hidden: Units of each of an mlp's two hidden layers, or a list of those of every layer of the encoder: ``[400]`` for
             one. The decoder has them in the other order.
+        decoder_hidden: Those of the decoder, where they are others.
         posterior: ``diagonal``, ``full``, ``planar``, ``radial``, ``sylvester_orthogonal``, ``sylvester_householder``,
             ``sylvester_triangular``, ``iaf``, ``spline_iaf``, or the dotted path of a Posterior of your own. In Python
             also a class, or a posterior that is made.
@@ -90,7 +92,7 @@ class VAE(GenerativeModule):
     def __init__(
         self,
         spec: DataSpec | dict,
-        network: Literal["auto", "mlp", "conv", "gated_conv", "locatello", "bolts_resnet18"] = "auto",
+        network: Literal["auto", "mlp", "gated_mlp", "conv", "gated_conv", "locatello", "bolts_resnet18"] = "auto",
         latent_dim: int = 16,
         hidden: int | list[int] = 512,
         posterior: AnyPosterior = "diagonal",
@@ -101,22 +103,20 @@ class VAE(GenerativeModule):
         likelihood_options: dict[str, Any] | None = None,
         kl: KLSchedule = KLSchedule(),  # noqa: B008 (frozen)
         lr: float = 1e-3,
+        decoder_hidden: int | list[int] | None = None,
         **training: Any,
     ):
         super().__init__(spec, **training)
         require_between(1, MOST_UNITS, latent_dim=latent_dim)
-        widths = [hidden, hidden] if isinstance(hidden, int) else list(hidden)
-        if not widths:
-            raise ZooError("hidden []: one hidden layer or more is needed, [400]")
-        for width in widths:
-            require_between(1, MOST_UNITS, hidden=width)
+        self.hidden = _widths("hidden", hidden)
+        self.decoder_hidden = self.hidden[::-1] if decoder_hidden is None else _widths("decoder_hidden", decoder_hidden)
         self.network = ("conv" if self.spec.is_image else "mlp") if network == "auto" else network
-        if self.network not in ("mlp", *_CONVOLUTIONAL):
-            raise ZooError(f"network {network!r} is not known; there are auto, mlp, {', '.join(_CONVOLUTIONAL)}")
-        if self.network != "mlp":
+        if self.network not in (*_MLPS, *_CONVOLUTIONAL):
+            raise ZooError(f"network {network!r} is not known; there are auto, {', '.join([*_MLPS, *_CONVOLUTIONAL])}")
+        if self.network not in _MLPS:
             self.require_images(self.network)
-            self.warn_of_ineffective(f"network {self.network} has layers of its own", "hidden")
-        self.latent_dim, self.hidden, self.lr = latent_dim, widths, lr
+            self.warn_of_ineffective(f"network {self.network} has layers of its own", "hidden", "decoder_hidden")
+        self.latent_dim, self.lr = latent_dim, lr
         self.kl = KLSchedule.of(kl)
         chosen = default_likelihood(self.spec) if likelihood == "auto" else likelihood
         self.likelihood: Likelihood = self.build_component("likelihood", chosen, (self.spec,), likelihood_options)
@@ -138,19 +138,25 @@ class VAE(GenerativeModule):
     @property
     def encoder_features(self) -> int:
         """The size of the encoder's output."""
-        return 256 if self.network != "mlp" else self.hidden[-1]
+        return self.hidden[-1] if self.network in _MLPS else 256
 
     def build_encoder(self) -> nn.Module:
         """Examples on the scale [-1, 1] (vectors as they are) to features (B, encoder_features)."""
-        if self.network == "mlp":
-            return nn.Sequential(nn.Flatten(), mlp((self.spec.dims, *self.hidden)), nn.ReLU())
+        if self.network in _MLPS:
+            sizes = (self.spec.dims, *self.hidden)
+            layers = [mlp(sizes), nn.ReLU()] if self.network == "mlp" else [gated_mlp(sizes)]
+            return nn.Sequential(nn.Flatten(), *layers)
         return _CONVOLUTIONAL[self.network][0](self.spec.shape, self.encoder_features)
 
     def build_decoder(self) -> nn.Module:
         """Latents (B, latent_dim) to the likelihood's numbers (B, outputs * C, H, W), or (B, outputs * D) for vectors."""
         outputs = self.likelihood.outputs
-        if self.network == "mlp":
-            return mlp((self.latent_dim, *reversed(self.hidden), outputs * self.spec.dims))
+        if self.network in _MLPS:
+            sizes = (self.latent_dim, *self.decoder_hidden)
+            last = outputs * self.spec.dims
+            if self.network == "mlp":
+                return mlp((*sizes, last))
+            return nn.Sequential(gated_mlp(sizes), nn.Linear(sizes[-1], last))
         channels, *size = self.spec.shape
         return _CONVOLUTIONAL[self.network][1](self.latent_dim, (outputs * channels, *size))
 
@@ -275,3 +281,13 @@ class VAE(GenerativeModule):
         """Means of p(x|z) for n draws of p(z), as pictures show them: draws of p(x|z) have its noise besides."""
         require_at_least(0, n=n)
         return self.decode_mean(self.prior.sample(n, temperature))
+
+
+def _widths(name: str, units: int | list[int]) -> list[int]:
+    """The units of every hidden layer, of those of both or a list; ZooError for none and for what is no number of units."""
+    widths = [units, units] if isinstance(units, int) else list(units)
+    if not widths:
+        raise ZooError(f"{name} []: one hidden layer or more is needed, [400]")
+    for width in widths:
+        require_between(1, MOST_UNITS, **{name: width})
+    return widths
