@@ -10,7 +10,8 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.evaluation.features import Features, features_for
-from zoo.evaluation.sample_report import examples_of, requested_sample_scores, score_model
+from zoo.evaluation.references import examples_of
+from zoo.evaluation.sample_report import requested_sample_scores, score_model
 from zoo.lightning import datamodule_of
 from zoo.models.base import GenerativeModule
 from zoo.options import require_at_least

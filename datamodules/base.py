@@ -47,7 +47,9 @@ class DataModule(LightningDataModule, ABC):
     ):
         super().__init__()
         frame = inspect.currentframe()
-        self.init_args: dict[str, Any] = collect_init_args(frame, [], classes=(DataModule,))[-1] if frame else {}
+        given = collect_init_args(frame, [], classes=(DataModule,))[-1] if frame else {}
+        paths = {name: os.fspath(value) for name, value in given.items() if isinstance(value, os.PathLike)}
+        self.init_args: dict[str, Any] = {**given, **paths}
         check_given(self.init_args, options_of(type(self)), type(self).__name__)
         require_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         self.batch_size = batch_size

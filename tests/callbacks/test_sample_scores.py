@@ -5,10 +5,10 @@ import torch
 from pytorch_lightning import Trainer
 
 from callbacks import SampleScores
-from datamodules import Toy
+from datamodules import Digits, Toy
 from zoo.errors import ZooError
-from zoo.evaluation import sample
-from zoo.evaluation.sample_report import examples_of
+from zoo.evaluation import classifier, sample
+from zoo.evaluation.references import examples_of
 from zoo.metrics import frechet_distance
 from zoo.models import GAN
 
@@ -33,6 +33,19 @@ def test_scores_are_the_functions_and_training_is_the_same(tmp_path):
     expected = frechet_distance(held_out, sample(model, 50, seed=4))
     assert trainer.callback_metrics["val/fd_points"].item() == pytest.approx(expected, rel=1e-5)
     assert {"val/kid_points", "val/authenticity_points", "val/sample_scores_seconds"} <= trainer.callback_metrics.keys()
+
+
+def test_features_of_images_are_learned_in_the_first_validation(tmp_path, monkeypatch):
+    """In which Lightning has turned gradients off, and more."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+    monkeypatch.setattr(classifier, "_STEPS", 4)
+    data = Digits()
+    options = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "logger": False}
+    options |= {"limit_train_batches": 2, "limit_val_batches": 1}
+    callback = SampleScores(examples=50)
+    trainer = Trainer(accelerator="cpu", max_epochs=1, callbacks=[callback], default_root_dir=tmp_path, **options)
+    trainer.fit(GAN(data.spec), data)
+    assert {"val/fd_digits_cnn", "val/clipped_density_digits_cnn"} <= trainer.callback_metrics.keys()
 
 
 def test_scores_have_an_interval_that_a_checkpoint_keeps(tmp_path, monkeypatch):

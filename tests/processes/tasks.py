@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from test_contract import SMALL, SPECS
 from torch import Tensor, nn
 
-from callbacks import DisentanglementScores
+from callbacks import DisentanglementScores, SampleScores
 from datamodules.base import DataModule
 from datamodules.loader import Arrays, TrainLoader
 from zoo import registry
@@ -23,7 +23,7 @@ from zoo.distributed import all_sum, common_noise, gather, processes, rand, rank
 from zoo.distributions.posteriors import POSTERIORS
 from zoo.distributions.priors import PRIORS
 from zoo.errors import ZooError
-from zoo.evaluation import evaluate
+from zoo.evaluation import classifier, evaluate
 from zoo.models import DIPVAE, GAN, VAE, FactorVAE, FlowPlusPlus
 from zoo.models.base import Autoencodes, GenerativeModule, HasLikelihood, HasPosterior
 from zoo.models.gan import LOSSES
@@ -82,6 +82,17 @@ class Batches(Given):
 
     def load(self) -> dict[str, Arrays]:
         return {**super().load(), "train": Arrays(draw(self.spec, 15, 3))}
+
+    def train_dataloader(self) -> TrainLoader:
+        return DataModule.train_dataloader(self)
+
+
+class Labeled(Given):
+    """Splits that neither 2 nor 3 processes divide, with labels."""
+
+    def load(self) -> dict[str, Arrays]:
+        sizes = {"train": 61, "val": 41, "test": 35}
+        return {name: Arrays(draw(self.spec, n, n), label=torch.arange(n) % 4) for name, n in sizes.items()}
 
     def train_dataloader(self) -> TrainLoader:
         return DataModule.train_dataloader(self)
@@ -455,5 +466,29 @@ def scores(folder: Path) -> dict[str, dict[str, float]]:
     return found
 
 
+def sample_scores(folder: Path) -> dict[str, dict[str, float]]:
+    """Of some models, every score of their samples with the rows beside them, and what the callback logs.
+
+    Images are scored in features of a classifier, which the first process trains.
+    """
+    os.environ["ZOO_CACHE"] = str(folder / str(processes()))
+    classifier._STEPS = 4
+    found = {}
+    for name, model in models():
+        if name not in ("vae", "memorizer", "gan"):
+            continue
+        data = Labeled(model.spec)
+        options = {"sample_scores": "all", "scores": "none", "repeats": 2, "seed": 3, "progress": False}
+        evaluation = evaluate(model, data, accelerator="cpu", devices=processes(), **options)
+        report = evaluation.samples
+        metrics = {f"model/{name}": value for name, value in evaluation.metrics.items()}
+        metrics |= {f"{row}/{leaf}": value for row, scores in report.rows.items() for leaf, value in scores.items()}
+        callback = SampleScores(("distances", "neighborhoods", "memorization"), examples=31, seed=5)
+        (logged,) = trainer(model, folder, callback).validate(model, Labeled(model.spec), verbose=False)
+        metrics |= logged
+        found[name] = {key: float(value) for key, value in metrics.items() if not key.endswith("seconds")}
+    return found
+
+
 if __name__ == "__main__":
-    main(gradients, variants, compiled, training, resumed, sample, metrics, hosts, evaluations, scores)
+    main(gradients, variants, compiled, training, resumed, sample, metrics, hosts, evaluations, scores, sample_scores)

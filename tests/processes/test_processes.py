@@ -136,6 +136,15 @@ def test_scores_of_the_callback_are_those_of_one_process(tmp_path):
 
 
 @pytest.mark.slow
+def test_sample_scores_are_those_of_one_process(tmp_path):
+    """Of evaluations and of the callback, of splits of 61, 41 and 35."""
+    found = run(TASKS, "sample_scores", tmp_path, 1, 2, 3)
+    expected = {"model/test/mmd_fuse_p_gray_cnn", "real/fd", "half of the modes/coverage", "val/authenticity_gray_cnn"}
+    assert expected <= found[1][0]["vae"].keys()
+    assert_same_found(found, 1e-6, 1e-5)
+
+
+@pytest.mark.slow
 def test_metrics_are_those_of_one_process(tmp_path):
     """Of validation and test, over splits that neither the batch nor the processes divide."""
     found = run(TASKS, "metrics", tmp_path, 1, 2, 3)

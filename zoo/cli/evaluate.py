@@ -51,11 +51,14 @@ def evaluate(
     out = out or (run or Path(ckpt).parent) / "evaluation.json"
     print(found.table())
     folder = out.parent / "pictures"
-    pictures = evaluation.draw_samples(model, examples, folder, seed=seed)
     (folder / NEIGHBORS).unlink(missing_ok=True)  # of samples that were drawn before
-    if neighbors:
-        pictures.append(evaluation.draw_neighbors(model, examples, folder, seed=seed))
-    print("pictures:", *pictures, *found.draw(folder))
+    if found.samples is not None and found.samples.absent:
+        print("pictures: none without the data")
+    else:
+        pictures = evaluation.draw_samples(model, examples, folder, seed=seed)
+        if neighbors:
+            pictures.append(evaluation.draw_neighbors(model, examples, folder, seed=seed))
+        print("pictures:", *pictures, *found.draw(folder))
     print(f"JSON: {found.save(out)}")
     if run is not None and out.resolve().parent == run:
         log_evaluation(run, str(read_yaml(newest_config(run)).get("wandb") or "auto"), found.to_dict())

@@ -22,7 +22,7 @@ from zoo.nets.classifier import Classifier
 from zoo.progress import progress_bar
 from zoo.spec import Batch, DataSpec, spec_of
 
-__all__ = ["TrainedClassifier", "trained_classifier"]
+__all__ = ["TrainedClassifier", "is_kept", "trained_classifier"]
 
 _RECIPE = 1  # raised when anything below changes what is trained
 _STEPS, _BATCH, _RATE = 800, 128, 3e-3
@@ -70,9 +70,9 @@ def trained_classifier(
     """
     spec = spec_of(data)
     _ = spec.image_shape  # raises for what is no image
-    home = Path(getattr(data, "root", "") or cache_folder()) if folder is None else Path(folder)
-    path = home / ("" if folder else "features") / f"{_file_name(spec)}-seed{seed}-{_RECIPE}.npz"
+    path = _place(data, spec, seed, folder)
 
+    @torch.inference_mode(False)  # as it is on in validations
     def make() -> TrainedClassifier:
         found = _read(path, spec, seed)
         if found is None:
@@ -84,6 +84,16 @@ def trained_classifier(
         return found
 
     return from_first(make)
+
+
+def is_kept(data: LightningDataModule, *, seed: int = 0) -> bool:
+    """Whether there is a file with the classifier of the data."""
+    return _place(data, spec_of(data), seed, None).is_file()
+
+
+def _place(data: LightningDataModule, spec: DataSpec, seed: int, folder: str | Path | None) -> Path:
+    home = Path(getattr(data, "root", "") or cache_folder()) if folder is None else Path(folder)
+    return home / ("" if folder else "features") / f"{_file_name(spec)}-seed{seed}-{_RECIPE}.npz"
 
 
 def _train(data: LightningDataModule, spec: DataSpec, seed: int, progress: bool) -> TrainedClassifier:

@@ -1,9 +1,10 @@
 """Everything that is measured of a trained model on the test split of its data, in one call."""
 
 import hashlib
+import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -171,6 +172,10 @@ def evaluate(
     (:func:`~zoo.evaluation.sample_report.sample_report`). The model, the device where it is, and torch's
     random state stay as they are.
 
+    Where the files of the data can't be read, and sample scores are asked for whose reference features were kept earlier
+    (:func:`~zoo.evaluation.references.reference`), these are computed alone, in one process; ``missing`` says why the rest
+    is not there.
+
     Arguments:
         model: The model, as :func:`zoo.load` gives it or as training left it.
         data: Data of the shape and levels that the model was made for.
@@ -220,6 +225,9 @@ def evaluate(
     device, begun = model.device, time.perf_counter()
     # The first process computes some scores alone, and the others wait.
     several = (len(devices) if isinstance(devices, list) else torch.cuda.device_count() if devices == -1 else devices) > 1
+    absent = _absent(data) if of_samples and not several else None
+    if absent is not None and (samples or scores not in (None, "none")):
+        raise absent
     strategy = DDPStrategy(timeout=timedelta(days=1)) if several else "auto"
     trainer = Trainer(
         accelerator=accelerator,
@@ -232,9 +240,12 @@ def evaluate(
         enable_progress_bar=progress,
     )
     try:
-        with inference(model, seed):
-            (found,) = trainer.test(model, data, verbose=False)
-        metrics, likelihood = dict(found), None
+        metrics: dict[str, float] = {}
+        likelihood = None
+        if absent is None:
+            with inference(model, seed):
+                (found,) = trainer.test(model, data, verbose=False)
+            metrics |= found
         model.to(trainer.strategy.root_device)
         if samples:
             likelihood = likelihood_of_examples(
@@ -245,7 +256,9 @@ def evaluate(
         how: dict[str, Any] = {"sizes": sizes, "repeats": repeats, "seed": seed, "progress": progress}
         reports = from_first(
             lambda: [
-                disentanglement_report(model, data, names, representation=kind, **how) for kind, names in requested.items()
+                disentanglement_report(model, data, names, representation=kind, **how)
+                for kind, names in requested.items()
+                if absent is None
             ]
         )
         sampled = None
@@ -259,7 +272,7 @@ def evaluate(
         on = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
     finally:
         model.to(device)
-    count = len(data.splits["test"]) if hasattr(data, "splits") else None
+    count = len(data.splits["test"]) if absent is None and hasattr(data, "splits") else None
     metrics |= {name: value for report in reports for name, value in report.metrics.items()}
     metrics |= sampled.metrics if sampled is not None else {}
     return Evaluation(
@@ -272,7 +285,7 @@ def evaluate(
         levels=model.spec.levels,
         protocol=_protocol(metrics, count, likelihood, reports, sampled, getattr(model, "likelihood_kind", None)),
         likelihood=likelihood,
-        missing={name: why for name, why in _missing(model, likelihood).items() if name not in metrics},
+        missing={name: why for name, why in _missing(model, likelihood, requested, absent).items() if name not in metrics},
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         samples_per_second=speed,
         seconds=time.perf_counter() - begun,
@@ -312,13 +325,38 @@ def _protocol(
     return {name: known[name] for name in metrics if not name.endswith((STANDARD_ERROR, *_COUNTS))}
 
 
-def _missing(model: GenerativeModule, likelihood: Likelihood | None) -> dict[str, str]:
-    """Why there is no likelihood."""
+def _missing(
+    model: GenerativeModule,
+    likelihood: Likelihood | None,
+    requested: Mapping[Any, Sequence[str]],
+    absent: ZooError | None,
+) -> dict[str, str]:
+    """Why there is no likelihood, nor anything else that needs test examples where they can't be had."""
     if likelihood is not None:
         return {}
-    name = type(model).__name__
+    name, missing = type(model).__name__, {}
     reason = "not asked for: --samples K" if isinstance(model, HasLikelihood) else f"{name} has no likelihood"
-    return dict.fromkeys(("test/nll", "test/nll_bits_per_dim"), reason)
+    if absent is not None:
+        gone = f"the data can't be read: {absent}"
+        leaves = ("loss", *model.progress_bar_metrics, *itertools.chain(*requested.values()))
+        missing = {f"test/{leaf}": gone for leaf in leaves}
+        reason = gone if isinstance(model, HasLikelihood) else reason
+    return missing | dict.fromkeys(("test/nll", "test/nll_bits_per_dim"), reason)
+
+
+def _absent(data: LightningDataModule) -> ZooError | None:
+    """Why the data can't be read, as where their files are gone; None where they can."""
+    if not hasattr(data, "splits"):
+        return None
+    try:
+        data.setup("test")
+    except ZooError:
+        try:
+            data.prepare_data()
+            data.setup("test")
+        except ZooError as error:
+            return error
+    return None
 
 
 def _samples_per_second(model: GenerativeModule, seed: int) -> float:

@@ -13,7 +13,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.evaluation.classifier import TrainedClassifier, trained_classifier
+from zoo.evaluation.classifier import TrainedClassifier, is_kept, trained_classifier
 from zoo.registry import import_class, is_class_path
 from zoo.spec import DataSpec, spec_of
 
@@ -232,7 +232,7 @@ def features_for(
     if isinstance(kind, nn.Module):
         return ModuleFeatures(kind, spec)
     if kind is None:
-        kind = "cnn" if spec.is_image and _has_labels(data) else "raw"
+        kind = "cnn" if spec.is_image and _has_labels(data, seed) else "raw"
     if kind == "raw":
         return RawFeatures(spec)
     if kind == "cnn":
@@ -245,9 +245,12 @@ def features_for(
     raise ZooError(f"features {kind!r}: raw, cnn, efficientnet_lite0 or the dotted path of a module's class is accepted")
 
 
-def _has_labels(data: LightningDataModule) -> bool:
+def _has_labels(data: LightningDataModule, seed: int) -> bool:
     if hasattr(data, "splits"):
-        data.setup("test")
+        try:
+            data.setup("test")
+        except ZooError:  # without the data, what was made of them tells
+            return is_kept(data, seed=seed)
         return data.splits["train"].label is not None
     return next(iter(data.test_dataloader())).label is not None
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.evaluation.features import Features, features_for
+from zoo.evaluation.references import Reference, reference
 from zoo.evaluation.samples import sample
 from zoo.metrics.two_sample import (
     authenticity,
@@ -32,13 +32,11 @@ from zoo.models.base import GenerativeModule
 from zoo.options import require_at_least
 from zoo.progress import progress_bar
 from zoo.registry import suggestion
-from zoo.spec import Batch
 
 __all__ = [
     "SAMPLE_GROUPS",
     "SAMPLE_SCORES",
     "SampleReport",
-    "examples_of",
     "requested_sample_scores",
     "sample_report",
     "score_model",
@@ -105,6 +103,7 @@ class SampleReport:
         rows: Those of the other rows.
         undefined: Scores of the model, and rows, that there are not, with the reason.
         seconds: The time that it took.
+        references: The features of ``test``, ``val`` and ``train`` examples that samples were compared with.
     """
 
     features: dict[str, Any]
@@ -115,6 +114,12 @@ class SampleReport:
     rows: dict[str, dict[str, float]]
     undefined: dict[str, str]
     seconds: float
+    references: dict[str, Reference]
+
+    @property
+    def absent(self) -> str:
+        """Why the data could not be read, so that kept features stood in for them; empty where they could."""
+        return next((known.absent for known in self.references.values() if known.absent), "")
 
     @property
     def scores(self) -> dict[str, list[float]]:
@@ -143,6 +148,8 @@ class SampleReport:
             },
             "rows": {name: {"n_samples": self.n_samples[name], **row} for name, row in self.rows.items()},
             "undefined": self.undefined,
+            "references": {split: known.describe() for split, known in self.references.items()},
+            "data_absent": self.absent or None,
         }
 
     def lines(self) -> Iterator[str]:
@@ -151,6 +158,8 @@ class SampleReport:
         told += f", accuracy {self.features['accuracy']:.3f})" if "accuracy" in self.features else ")"
         yield f"{self.n_samples['model']} samples, {self.n_real} test examples, {told}, k = {self.k} ({self.seconds:.0f} s)"
         width = max(map(len, (*self.scores, *self.undefined)), default=0)
+        if self.absent:
+            yield f"  by features of the data that were kept; the data: {self.absent.splitlines()[0]}"
         yield "  ".join([f"  {'':<{width}}", f"{'model':>18}", *(f"{name:>18}" for name in self.rows)])
         for leaf, values in self.scores.items():
             spread = f" ± {_spread(values):.2g}" if len(values) > 1 else ""
@@ -227,19 +236,17 @@ def sample_report(
     require_at_least(1, repeats=repeats, k=k)
     begun, names, undefined = time.perf_counter(), requested_sample_scores(scores), {}
     made = features_for(data, features, seed=seed, progress=progress)
-
-    def of(x: Tensor) -> Tensor:
-        return made(x.to(model.device))
-
-    test, train = examples_of(data, "test", n, seed), examples_of(data, "train", _TRAINING, seed)
-    sets = {"test": of(test.x), "train": of(train.x)}
-    count = len(test.x)
-    others = {"real": of(examples_of(data, "val", count, seed).x), "training set": sets["train"][:count]}
-    half = _half(data, train)
+    numbers = {"test": n, "val": n, "train": _TRAINING}
+    known = {
+        split: reference(data, made, split, number, seed=seed, device=model.device) for split, number in numbers.items()
+    }
+    test, val, train = (known[split].features.to(model.device) for split in numbers)
+    sets, count, half = {"test": test, "train": train}, len(test), known["train"].half
+    others = {"real": val[:count], "training set": train[:count]}
     if isinstance(half, str):
         undefined["half of the modes"] = half
     else:
-        others["half of the modes"] = of(train.x[half][:count])
+        others["half of the modes"] = train[half.to(train.device)][:count]
     total = repeats + len(others)
     bar: Any = progress_bar(None, "sample scores", total, "rows", hidden=not progress)
 
@@ -264,6 +271,7 @@ def sample_report(
         rows=rows,
         undefined=undefined,
         seconds=time.perf_counter() - begun,
+        references=known,
     )
 
 
@@ -305,32 +313,6 @@ def score_model(
     except ZooError as error:
         return {}, dict.fromkeys(names, str(error))
     return score_samples(names, y, test=test, train=train, k=k, seed=seed)
-
-
-def examples_of(data: LightningDataModule, split: str, n: int, seed: int) -> Batch:
-    """Examples of a split, drawn at random and without replacement; all of them where there are no more than n."""
-    generator = torch.Generator().manual_seed(seed)
-    if hasattr(data, "splits"):
-        data.setup("test")
-        source = data.splits[split].to(torch.device("cpu"))
-        chosen = torch.randperm(len(source), generator=generator)[:n]
-        return source.take(chosen, lambda: torch.Generator().manual_seed(seed))
-    loader = {"train": data.train_dataloader, "val": data.val_dataloader, "test": data.test_dataloader}[split]()
-    batches = list(loader)
-    x = torch.cat([batch.x.cpu() for batch in batches])
-    label = None if batches[0].label is None else torch.cat([batch.label.cpu() for batch in batches])
-    chosen = torch.randperm(len(x), generator=generator)[:n]
-    return Batch(x[chosen], label=None if label is None else label[chosen])
-
-
-def _half(data: LightningDataModule, train: Batch) -> Tensor | str:
-    """Which examples (N,) are of the first half of the classes or modes; why it is not known where it isn't."""
-    if train.label is not None:
-        return train.label <= train.label.unique().double().quantile(0.5, interpolation="lower")
-    means = getattr(data, "means", None)
-    if isinstance(means, Tensor):
-        return torch.cdist(train.x.float(), means.float()).argmin(dim=1) < len(means) / 2
-    return f"{type(data).__name__} has no labels and no known modes"
 
 
 def _spread(values: Sequence[float]) -> float:
