@@ -6,7 +6,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from zoo.evaluation.inference import first_test_examples
-from zoo.evaluation.sample_report import examples_of
+from zoo.evaluation.references import examples_of
 from zoo.evaluation.samples import sample, save_samples
 from zoo.metrics.two_sample.neighbors import centered, nearest
 from zoo.models.base import GenerativeModule
