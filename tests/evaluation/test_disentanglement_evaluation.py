@@ -10,7 +10,7 @@ from blocks import Blocks, RenderedBlocks
 from PIL import Image
 
 import zoo
-from zoo.evaluation.disentanglement import ALL_SCORES
+from zoo.evaluation.disentanglement import ALL_SCORES, DEFAULT_SCORES
 from zoo.metrics import CachedEncoder, draw_codes, factor_vae_score, score_codes
 
 SMALL = ("--points", 200, "--num_train", 40)
@@ -42,7 +42,7 @@ def test_all_scores_of_data_that_render(cli, checkpoint):
     assert status == 0, err
     report = report_of(checkpoint)
     (found,) = report["disentanglement"]
-    assert found["scores"].keys() | found["undefined"].keys() == set(ALL_SCORES)
+    assert found["scores"].keys() | found["undefined"].keys() == set(DEFAULT_SCORES)
     assert found["sizes"] == {"points": 200, "test_points": 100, "num_train": 40, "num_eval": 20, "batch_size": 64}
     assert "mean representation, points rendered from random factors" in out
 
@@ -77,6 +77,23 @@ def test_spread_over_repeats_of_chosen_scores(cli, checkpoint, data):
     assert not (checkpoint.parents[1] / "pictures/evaluation_importance_mean.png").exists()
     _, again, _ = cli("evaluate", "--ckpt", checkpoint, "--scores", "mig", "--repeats", 3, "--points", 100)
     assert f"{mig['mean']:.3f} ± {mig['std']:.3f}" in again, "the same seed, the same metrics"
+
+
+@pytest.mark.parametrize("data", [RenderedBlocks], indirect=True)
+def test_downstream_scores_come_where_asked_for(cli, checkpoint):
+    arguments = ("--scores", "downstream_logistic,downstream_trees_10,infom", *SMALL, "--repeats", 2)
+    status, out, err = cli("evaluate", "--ckpt", checkpoint, *arguments)
+    assert status == 0, err
+    (found,) = report_of(checkpoint)["disentanglement"]
+    names = ["downstream_logistic_10", "downstream_logistic_100", "downstream_trees_10", "infom"]
+    assert list(found["scores"]) == names and len(found["scores"]["downstream_trees_10"]["draws"]) == 2
+    assert "from 10000 labels needs as many points" in found["undefined"]["downstream_logistic_efficiency"]
+    assert re.search(r"  downstream_logistic_100 +\d\.\d{3} ± \d\.\d{3} \(100 points \+ 100 test points, 2 repeats\)", out)
+    assert re.search(r"  infom +\d\.\d{3} ± \d\.\d{3} \(200 points, 2 repeats\)", out)
+    status, out, err = cli("evaluate", "--ckpt", checkpoint, "--scores", "all", *SMALL)
+    assert status == 0, err
+    (found,) = report_of(checkpoint)["disentanglement"]
+    assert found["scores"].keys() | found["undefined"].keys() == set(ALL_SCORES)
 
 
 @pytest.mark.parametrize("data", [Blocks], indirect=True)

@@ -15,6 +15,7 @@ from zoo.evaluation.likelihood import evaluate_likelihood
 from zoo.evaluation.neighbors import draw_neighbors, nearest_training_examples
 from zoo.evaluation.sample_report import SampleReport, sample_report
 from zoo.evaluation.samples import draw_samples, sample, save_samples
+from zoo.evaluation.udr import evaluate_udr
 
 __all__ = [
     "ClassifierFeatures",
@@ -31,6 +32,7 @@ __all__ = [
     "encode",
     "evaluate",
     "evaluate_likelihood",
+    "evaluate_udr",
     "features_for",
     "nearest_training_examples",
     "sample",

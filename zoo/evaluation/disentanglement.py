@@ -15,13 +15,14 @@ from zoo.metrics.disentanglement.beta_vae_score import beta_vae_score
 from zoo.metrics.disentanglement.factor_sampling import CachedEncoder, draw_codes
 from zoo.metrics.disentanglement.factor_vae_score import factor_vae_score
 from zoo.metrics.disentanglement.points import check_points
-from zoo.metrics.disentanglement.scores import GROUPS, SCORES, PointScores
+from zoo.metrics.disentanglement.scores import DOWNSTREAM_SCORES, GROUPS, SCORES, PointScores
 from zoo.models.base import Autoencodes, GenerativeModule, HasPosterior
 from zoo.plots import heat_map
 from zoo.progress import progress_bar
 
 __all__ = [
     "ALL_SCORES",
+    "DEFAULT_SCORES",
     "RENDERED_SCORES",
     "DisentanglementResult",
     "HeldOutPoints",
@@ -39,7 +40,8 @@ RENDERED_SCORES: dict[str, Callable[..., dict[str, float]]] = {
     "beta_vae_score": beta_vae_score,
     "factor_vae_score": factor_vae_score,
 }
-ALL_SCORES = (*SCORES, *RENDERED_SCORES)
+DEFAULT_SCORES = (*SCORES, *RENDERED_SCORES)
+ALL_SCORES = (*DEFAULT_SCORES, *DOWNSTREAM_SCORES)
 Representation = Literal["mean", "sampled"]
 
 

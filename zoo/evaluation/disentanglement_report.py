@@ -14,6 +14,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.evaluation.disentanglement import (
     ALL_SCORES,
+    DEFAULT_SCORES,
     RENDERED_SCORES,
     DisentanglementResult,
     HeldOutPoints,
@@ -28,7 +29,7 @@ from zoo.evaluation.disentanglement import (
 )
 from zoo.evaluation.inference import inference, whole_test_split
 from zoo.metrics.disentanglement.factor_sampling import seeded
-from zoo.metrics.disentanglement.scores import NEED_TEST_POINTS, SCORES, select
+from zoo.metrics.disentanglement.scores import DOWNSTREAM_SCORES, NEED_TEST_POINTS, SCORES, select
 from zoo.models.base import GenerativeModule, HasPosterior
 
 __all__ = ["DisentanglementReport", "disentanglement_report", "requested_scores"]
@@ -121,6 +122,8 @@ class DisentanglementReport:
             made += f", {self.sizes.points:,} points" if name == "factor_vae_score" else ""
         else:
             points, test_points = self._points
+            if name in DOWNSTREAM_SCORES and not name.endswith("efficiency"):
+                points = int(name.rpartition("_")[2])
             made = f"{points:,} points" + (f" + {test_points:,} test points" if name in NEED_TEST_POINTS else "")
         return made + (f", {len(self.draws)} repeats" if len(self.draws) > 1 else "")
 
@@ -148,7 +151,7 @@ def requested_scores(
             raise ZooError(f"disentanglement scores: {reason}; leave --scores and --representation out.")
         return {}
     everything = chosen is None or list(chosen) == ["all"]
-    names = select(None if everything else chosen, ALL_SCORES)
+    names = select(None if everything else chosen, DEFAULT_SCORES if chosen is None else ALL_SCORES)
     if everything and not can_render(data):
         names = [name for name in names if name not in RENDERED_SCORES]
     require_rendering(names, data, model.spec.name)

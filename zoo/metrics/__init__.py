@@ -2,24 +2,33 @@
 
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.metrics.disentanglement import (
+    DOWNSTREAM_SCORES,
     SCORES,
+    UDR,
     CachedEncoder,
     FactorData,
     PointScores,
     PointsMetric,
     beta_vae_score,
     dci,
+    dcimig,
+    downstream,
+    downstream_accuracy,
     draw_codes,
     explicitness,
     factor_vae_score,
     gaussian_total_correlation,
     gaussian_wasserstein_correlation,
+    infomec,
     irs,
+    jemmig,
     mig,
+    mig_sup,
     modularity,
     sap,
     sap_continuous,
     score_codes,
+    udr,
 )
 from zoo.metrics.elbo_surgery import ELBOSurgery
 from zoo.metrics.importance_weighting import Bound, importance_weighted_bound
@@ -48,8 +57,10 @@ from zoo.metrics.two_sample import (
 )
 
 __all__ = [
+    "DOWNSTREAM_SCORES",
     "PRDC",
     "SCORES",
+    "UDR",
     "Bound",
     "CachedEncoder",
     "ClassCoverage",
@@ -69,6 +80,9 @@ __all__ = [
     "class_coverage",
     "clipped_density_coverage",
     "dci",
+    "dcimig",
+    "downstream",
+    "downstream_accuracy",
     "draw_codes",
     "explicitness",
     "factor_vae_score",
@@ -77,9 +91,12 @@ __all__ = [
     "gaussian_total_correlation",
     "gaussian_wasserstein_correlation",
     "importance_weighted_bound",
+    "infomec",
     "irs",
+    "jemmig",
     "kernel_distance",
     "mig",
+    "mig_sup",
     "mind",
     "mmd",
     "mmd_fuse",
@@ -91,4 +108,5 @@ __all__ = [
     "score_codes",
     "sliced_wasserstein",
     "stacked_classes",
+    "udr",
 ]

@@ -5,7 +5,13 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.logistic import fit_logistic
-from zoo.metrics.disentanglement.points import check_split, check_varying, number_values, number_values_as
+from zoo.metrics.disentanglement.points import (
+    check_split,
+    check_varying,
+    number_values,
+    number_values_as,
+    standardize,
+)
 
 __all__ = ["explicitness", "roc_auc"]
 
@@ -58,10 +64,7 @@ def explicitness(codes: Tensor, factors: Tensor, codes_test: Tensor, factors_tes
     """
     codes, factors, codes_test, factors_test = check_split(codes, factors, codes_test, factors_test)
     check_varying(factors, "explicitness")
-    mean, std = codes.mean(dim=0), codes.std(dim=0, correction=0)
-    std = torch.where(codes.amax(dim=0) > codes.amin(dim=0), std, torch.inf)
-    train, test = (codes - mean) / std, (codes_test - mean) / std
-
+    train, test = standardize(codes, codes), standardize(codes_test, codes)
     labels, sizes = number_values(factors)
     labels_test = number_values_as(factors, factors_test)
     scores = []

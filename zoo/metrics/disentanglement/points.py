@@ -17,6 +17,7 @@ __all__ = [
     "check_varying",
     "number_values",
     "number_values_as",
+    "standardize",
 ]
 
 
@@ -99,6 +100,12 @@ def number_values_as(train: Tensor, factors: Tensor) -> Tensor:
         label = torch.searchsorted(known, column.contiguous()).clamp(max=len(known) - 1)
         labels.append(label.where(known[label] == column, -1))
     return torch.stack(labels, dim=1)
+
+
+def standardize(codes: Tensor, train: Tensor) -> Tensor:
+    r"""Returns codes (M, D) less the mean of train (N, D) and divided by its standard deviation; 0 where it is constant."""
+    std = torch.where(train.amax(dim=0) > train.amin(dim=0), train.std(dim=0, correction=0), torch.inf)
+    return (codes - train.mean(dim=0)) / std
 
 
 class PointsMetric(Metric):

@@ -8,11 +8,18 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.metrics.disentanglement.dci import completeness, disentanglement, importance_and_accuracy
+from zoo.metrics.disentanglement.downstream import CLASSIFIERS, LABELS, downstream_accuracy
 from zoo.metrics.disentanglement.explicitness import explicitness
+from zoo.metrics.disentanglement.infomec import infoc, infoe, infom, normalized_information
+from zoo.metrics.disentanglement.information_gaps import (
+    dcimig_from_information,
+    jemmig_from_information,
+    mig_sup_from_information,
+)
 from zoo.metrics.disentanglement.irs import irs
 from zoo.metrics.disentanglement.mig import mig_from_information
 from zoo.metrics.disentanglement.modularity import modularity_from_information
-from zoo.metrics.disentanglement.mutual_information import entropy, factor_information
+from zoo.metrics.disentanglement.mutual_information import discretize, entropy, factor_information
 from zoo.metrics.disentanglement.points import check_points, check_split, check_varying, number_values
 from zoo.metrics.disentanglement.sap import sap, sap_continuous
 from zoo.metrics.disentanglement.unsupervised import (
@@ -22,19 +29,28 @@ from zoo.metrics.disentanglement.unsupervised import (
 )
 from zoo.registry import suggestion
 
-__all__ = ["GROUPS", "SCORES", "PointScores", "score_codes", "select"]
+__all__ = ["DOWNSTREAM_SCORES", "GROUPS", "SCORES", "PointScores", "score_codes", "select"]
 
 GROUPS = {
     "dci": ("dci_disentanglement", "dci_completeness", "dci_informativeness"),
+    "infomec": ("infom", "infoe", "infoc"),
     "unsupervised": (
         "gaussian_total_correlation",
         "gaussian_wasserstein_correlation",
         "gaussian_wasserstein_correlation_norm",
         "mutual_information",
     ),
+    **{
+        f"downstream_{classifier}": tuple(f"downstream_{classifier}_{what}" for what in (*LABELS, "efficiency"))
+        for classifier in CLASSIFIERS
+    },
 }
-NEED_TEST_POINTS = ("sap", "explicitness", *GROUPS["dci"])
-SCORES = ("mig", "sap", "sap_continuous", "modularity", "explicitness", *GROUPS["dci"], "irs", *GROUPS["unsupervised"])
+GROUPS["downstream"] = DOWNSTREAM_SCORES = tuple(name for each in CLASSIFIERS for name in GROUPS[f"downstream_{each}"])
+NEED_TEST_POINTS = ("sap", "explicitness", *GROUPS["dci"], *DOWNSTREAM_SCORES)
+SCORES = (
+    *("mig", "sap", "sap_continuous", "modularity", "explicitness", *GROUPS["dci"], "irs", *GROUPS["unsupervised"]),
+    *("dcimig", "mig_sup", "jemmig", *GROUPS["infomec"]),
+)
 
 
 def score_codes(
@@ -62,6 +78,11 @@ def score_codes(
     ``gaussian_wasserstein_correlation``,      except for the Wasserstein correlation
     ``gaussian_wasserstein_correlation_norm``,
     ``mutual_information``
+    ``dcimig``, ``mig_sup``, ``jemmig``        other gaps of mutual information
+    ``infom``, ``infoe``, ``infoc``            modularity, explicitness and compactness of InfoMEC
+    ``downstream_logistic_10``, ``…_100``,     accuracy on the test points of classifiers fitted to so
+    ``…_1000``, ``…_10000``, ``…_efficiency``, many points, and the ratio of 100 to 10000; only where
+    ``downstream_trees_10``, …                 asked for
     ========================================== ====================================================
 
     Arguments:
@@ -69,7 +90,8 @@ def score_codes(
         factors: Their factors, whole numbers with shape (N, K).
         codes_test: The test codes, with shape (M, D).
         factors_test: Their factors, with shape (M, K).
-        metrics: The scores to compute, by name or group (``"dci"``, ``"unsupervised"``); all if not given.
+        metrics: The scores to compute, by name or group (``"dci"``, ``"unsupervised"``, ``"infomec"``, ``"downstream"``,
+            ``"downstream_logistic"``, ``"downstream_trees"``); all but the downstream ones if not given.
         bins: The number of equal-width bins of a code, for mutual information.
         estimator: The estimator of DCI, ``"torch"`` or ``"sklearn"``: see :func:`zoo.metrics.disentanglement.dci`.
         seed: The seed of scikit-learn's choices in DCI.
@@ -133,12 +155,18 @@ class PointScores:
         if codes_test is not None:
             self.test = check_split(*self.train, codes_test, factors_test)[2:]
         self.bins, self.estimator, self.seed = bins, estimator, seed
-        self.labels, _ = number_values(self.factors)
+        self.labels, self.values = number_values(self.factors)
+        self._accuracies: dict[tuple[str, int], Tensor] = {}
 
     @cached_property
     def information(self) -> Tensor:
         r"""The mutual information of every code, cut into bins, with every factor, (D, K), in nats."""
         return factor_information(self.codes, self.labels, self.bins)
+
+    @cached_property
+    def shares(self) -> Tensor:
+        r"""The information of the active codes, by nearest neighbors, as shares of the factors' entropies, (D', K)."""
+        return normalized_information(*self.train)
 
     @property
     def importance(self) -> Tensor:
@@ -161,9 +189,11 @@ class PointScores:
         return self.test
 
     def compute(self, name: str) -> float:
-        """The score of that name, one of ``SCORES``."""
+        """The score of that name, one of ``SCORES`` and ``DOWNSTREAM_SCORES``."""
+        if name in DOWNSTREAM_SCORES:
+            return self._downstream(*name.removeprefix("downstream_").split("_")).item()
         compute: dict[str, Callable[[], Tensor]] = {
-            "mig": self._mig,
+            "mig": lambda: mig_from_information(*self._information_and_entropies(name)),
             "sap": lambda: sap(*self.train, *self._tested),
             "sap_continuous": lambda: sap_continuous(*self.train),
             "modularity": lambda: modularity_from_information(self.information),
@@ -176,19 +206,41 @@ class PointScores:
             "gaussian_wasserstein_correlation": lambda: gaussian_wasserstein_correlation(self.codes),
             "gaussian_wasserstein_correlation_norm": lambda: gaussian_wasserstein_correlation(self.codes, normalize=True),
             "mutual_information": lambda: code_information(self.codes, self.bins),
+            "dcimig": lambda: dcimig_from_information(*self._information_and_entropies(name)),
+            "mig_sup": lambda: mig_sup_from_information(*self._information_and_entropies(name)),
+            "jemmig": self._jemmig,
+            "infom": lambda: infom(self.shares),
+            "infoe": lambda: infoe(*self.train),
+            "infoc": lambda: infoc(self.shares),
         }
         return compute[name]().item()
 
-    def _mig(self) -> Tensor:
-        check_varying(self.factors, "mig")
-        return mig_from_information(self.information, entropy(self.labels))
+    def _information_and_entropies(self, score: str) -> tuple[Tensor, Tensor]:
+        check_varying(self.factors, score)
+        return self.information, entropy(self.labels)
+
+    def _jemmig(self) -> Tensor:
+        code_entropies = entropy(discretize(self.codes, self.bins))
+        return jemmig_from_information(*self._information_and_entropies("jemmig"), code_entropies, self.bins)
+
+    def _downstream(self, classifier: str, labels: str) -> Tensor:
+        """The accuracy from so many labels, or the efficiency."""
+        if labels == "efficiency":
+            return self._downstream(classifier, "100") / self._downstream(classifier, "10000")
+        key = classifier, int(labels)
+        if key not in self._accuracies:
+            if key == ("trees", len(self.codes)) and min(self.values) > 1:
+                self._accuracies[key] = self._trees[1]  # DCI's classifiers are the same
+            else:
+                self._accuracies[key] = downstream_accuracy(*self.train, *self._tested, key[1], classifier)
+        return self._accuracies[key]
 
 
 def select(metrics: str | Iterable[str] | None, names: Sequence[str] = SCORES) -> list[str]:
-    """The scores among ``names`` that are asked for, groups spelled out, each once; ZooError for another word."""
+    """The scores that are asked for, groups spelled out, each once, ``names`` by default; ZooError for another word."""
     if metrics is None:
         return list(names)
-    known = {**GROUPS, **{name: (name,) for name in names}}
+    known = {**GROUPS, **{name: (name,) for name in (*names, *DOWNSTREAM_SCORES)}}
     chosen: list[str] = []
     for word in [metrics] if isinstance(metrics, str) else metrics:
         if word not in known:
