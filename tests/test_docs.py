@@ -17,6 +17,8 @@ from conftest import REPOSITORY
 from benchmarks.gpu.__main__ import parse
 from zoo import GAN, registry
 from zoo.cli.command import Command
+from zoo.cli.options import STUDY
+from zoo.experiments.study_file import read_study
 
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -66,6 +68,10 @@ def run_commands(block: str, monkeypatch) -> None:
         match shlex.split(line, comments=True):
             case ["python", "-m", "benchmarks.gpu", *typed]:  # it takes minutes, and has tests of its own
                 parse(typed)
+            case ["python", "-m", "zoo.study", file, *typed]:  # it takes minutes, and has tests of its own
+                values, words = STUDY.read([file, *typed])
+                changes = {name: values[name] for name in ("out", "seeds", "only", "workers", "minutes") if name in values}
+                assert words == [file] and read_study(file, changes=values.get("set", ()), **changes).runs
             case ["python", "-m", *typed]:
                 run_command(typed, monkeypatch)
             case ["make", target]:

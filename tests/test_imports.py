@@ -43,7 +43,7 @@ LOW = {
 BASE = ("zoo.errors", "zoo.spec", "zoo.precision", "zoo.distributed", "zoo.progress")
 SMALL = (*BASE, "zoo.optimizers", "zoo.options", "zoo.registry", "zoo.files", "zoo.pickles", "zoo.schedules",
          "zoo.lightning", "zoo.plots", "zoo.environment")  # fmt: skip
-COMMANDS = ("zoo.fit", "zoo.sample", "zoo.encode", "zoo.evaluate", "zoo.compare", "zoo.__main__")
+COMMANDS = ("zoo.fit", "zoo.sample", "zoo.encode", "zoo.evaluate", "zoo.compare", "zoo.study", "zoo.__main__")
 ALLOWED = {
     **LOW,
     **dict.fromkeys(COMMANDS, ("zoo.cli",)),
@@ -59,7 +59,7 @@ ALLOWED = {
                    "zoo.data_check", *BASE),
     "zoo.evaluation": ("zoo.data_check", "zoo.models", "zoo.metrics", "zoo.nets", *SMALL),
     "zoo.runs": ("callbacks", "zoo.models", *SMALL),
-    "zoo.experiments": ("zoo.runs", "zoo.registry", "zoo.files", "zoo.errors"),
+    "zoo.experiments": ("zoo.runs", "zoo.registry", "zoo.files", "zoo.errors", "zoo.progress"),
     "zoo.cli": ("zoo.experiments", "zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),
     "datamodules": ("zoo.spec", "zoo.data_check", "zoo.errors", "zoo.files", "zoo.lightning", "zoo.options", "zoo.pickles",
                     "zoo.progress", "zoo.resuming"),

@@ -10,6 +10,7 @@ import pytest
 from conftest import REPOSITORY
 
 from datamodules import mnist
+from zoo.experiments.study_file import read_study
 
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = [
@@ -52,6 +53,9 @@ def test_commands_in_their_order(cli, home_with_mnist):
         if typed[0] != "python":
             continue
         name, arguments = typed[2].removeprefix("zoo."), typed[3:]
+        if name == "study":  # it takes minutes, and has tests of its own
+            assert read_study(arguments[0]).runs
+            continue
         if "--trainer.max_steps" in arguments:
             at = arguments.index("--trainer.max_steps")
             del arguments[at : at + 2]

@@ -216,8 +216,12 @@ def require_own_options(name: str, given: Mapping[str, Any]) -> None:
 
 def recipes() -> list[str]:
     """The names of the recipes that come along, as ``--config`` takes them: settings that nobody ran to the end here."""
-    folders = [folder / "recipes" for folder in _CONFIGS if (folder / "recipes").is_dir()]
-    return sorted(f"recipes/{path.stem}" for folder in folders[:1] for path in folder.glob("*.yaml"))
+    return _in_folder("recipes")
+
+
+def _in_folder(name: str) -> list[str]:
+    folders = [folder / name for folder in _CONFIGS if (folder / name).is_dir()]
+    return sorted(f"{name}/{path.stem}" for folder in folders[:1] for path in folder.glob("*.yaml"))
 
 
 def config_file(name: str) -> Path:
@@ -235,8 +239,10 @@ def config_file(name: str) -> Path:
     stem = name.removesuffix(".yaml").removeprefix("configs/")
     if (found := preset(stem)) is not None:
         return found
-    known = [*recipes(), *MODELS]
-    raise ZooError(f"--config {name}: there is no such file, and no recipe of that name.{suggestion(stem, known)}")
+    studies = name.startswith(("studies/", "configs/studies/"))
+    known = _in_folder("studies") if studies else [*recipes(), *MODELS]
+    what, kind = ("", "study") if studies else ("--config ", "recipe")
+    raise ZooError(f"{what}{name}: there is no such file, and no {kind} of that name.{suggestion(stem, known)}")
 
 
 def binary_variant(data: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from zoo import registry
 from zoo.cli.arguments import Argument, Arguments
-from zoo.cli.options import COMPARE, ENCODE, EVALUATE, FIT, SAMPLE
+from zoo.cli.options import COMPARE, ENCODE, EVALUATE, FIT, SAMPLE, STUDY
 from zoo.errors import ZooError
 
 __all__ = ["completion"]
@@ -32,7 +32,7 @@ def completion(shell: str) -> str:
     """
     if shell not in ("bash", "zsh"):
         raise ZooError(f"--completion {shell}: bash or zsh is accepted".replace("  ", " "))
-    commands: tuple[Arguments, ...] = (FIT, SAMPLE, ENCODE, EVALUATE, COMPARE)
+    commands: tuple[Arguments, ...] = (FIT, SAMPLE, ENCODE, EVALUATE, COMPARE, STUDY)
     words = {each.command: " ".join(f"--{name}" for name in _names(each.table)) for each in commands}
     script = _BASH.format(
         commands=" ".join(words),

@@ -12,7 +12,7 @@ from pathlib import Path
 from zoo import registry
 from zoo.cli.command import Command
 from zoo.cli.completion import completion
-from zoo.cli.options import COMPARE, ENCODE, EVALUATE, FIT, SAMPLE
+from zoo.cli.options import COMPARE, ENCODE, EVALUATE, FIT, SAMPLE, STUDY
 from zoo.errors import ZooError
 
 __all__ = ["list_zoo", "main", "run"]
@@ -74,6 +74,18 @@ def _compare(argv: list[str]) -> None:
     from zoo.cli.compare import compare
 
     compare(runs, evaluation={"data_options": [], **EVALUATE.defaults, **sizes}, **options)
+
+
+def _study(argv: list[str]) -> None:
+    typed, files = STUDY.read(argv)
+    if len(files) != 1:
+        raise ZooError("one file of a study is needed: python -m zoo.study configs/studies/smoke.yaml")
+    options = {name.replace("-", "_"): value for name, value in {**STUDY.defaults, **typed}.items()}
+    for name in ("set", "only"):
+        options[name] = options[name] or []
+    from zoo.cli.study import study
+
+    study(files[0], **options)
 
 
 def _require_own_packages() -> None:
@@ -159,4 +171,5 @@ _COMMANDS = {
     "encode": (ENCODE, _encode),
     "evaluate": (EVALUATE, _evaluate),
     "compare": (COMPARE, _compare),
+    "study": (STUDY, _study),
 }

@@ -8,7 +8,7 @@ from typing import Literal
 from zoo import registry
 from zoo.cli.arguments import Argument, Arguments
 
-__all__ = ["COMPARE", "ENCODE", "EVALUATE", "FIT", "SAMPLE"]
+__all__ = ["COMPARE", "ENCODE", "EVALUATE", "FIT", "SAMPLE", "STUDY"]
 
 
 def _names(names: Iterable[str]) -> str:
@@ -282,4 +282,41 @@ RUN is a run folder, a folder of them, a pattern, or wandb:ENTITY/PROJECT[/GROUP
   python -m zoo.compare runs/vae-digits runs/gan-digits --metrics nll,elbo --out comparison
   python -m zoo.compare runs --baseline vae --fail-if 'nll > baseline + ci'""",
     words="RUN",
+)
+
+STUDY = Arguments(
+    "study",
+    "FILE [options]",
+    (
+        Argument("dry-run", "list what is missing, with an estimate from a few batches of each setting", "", bool, False),
+        Argument("out", "the study's folder (default: the file's `out`, else studies/<name of the file>)", "DIR", Path),
+        Argument(
+            "set",
+            "an option for all runs, over the file's: data.root=~/data, evaluate.samples=100",
+            "KEY=VALUE",
+            str,
+            several=True,
+        ),
+        Argument("seeds", "so many seeds, in place of the file's", "N", int, least=1),
+        Argument("only", "only settings with such a name: 'factor_vae*'", "PATTERN", str, several=True),
+        Argument("workers", "runs at a time (default: one for each core; on GPUs per_gpu for each)", "N", int, least=1),
+        Argument("threads", "threads of a run (default 1)", "N", int, least=1),
+        Argument(
+            "gpus",
+            "use N GPUs, those of a list (2,3), all (-1, the default), or the CPU (0)",
+            "N",
+            list,
+            expected="a whole number is needed, 0 for the CPU, -1 for all GPUs, or a list of them: 2,3",
+        ),
+        Argument("per_gpu", "runs that share a GPU; workers beyond that are on the CPU", "N", int, least=1),
+        Argument("retries", "how often a run that failed or diverged is tried again (default 1)", "N", int, least=0),
+        Argument("minutes", "stop cleanly after so many; the same command goes on", "M", float),
+    ),
+    about="Train and evaluate many models, what is missing of them, and compare them.",
+    more="""\
+FILE holds a grid of models, options and seeds (docs/study.md), as those that come along: studies/smoke, studies/small.
+  python -m zoo.study configs/studies/smoke.yaml
+  python -m zoo.study configs/studies/small.yaml --dry-run
+The same command goes on with a study that was stopped or killed. Results: studies/<name>/runs.csv and comparison/.""",
+    words="FILE",
 )

@@ -60,7 +60,7 @@ class Evaluation:
         seconds: How long it all took.
         missing: Metrics that were not computed, each with the reason.
         origin: What :func:`zoo.runs.run_record.origin` says of the checkpoint and its training.
-        environment: Machine, versions and commit of the evaluation.
+        environment: Command, machine, versions and commit of the evaluation.
         samples: What the sample scores among the metrics are made of, where they were asked for.
     """
 
@@ -290,6 +290,7 @@ def evaluate(
         samples_per_second=speed,
         seconds=time.perf_counter() - begun,
         environment={
+            "command": environment.command(),
             "machine": environment.machine(on),
             "versions": environment.versions(),
             "commit": environment.commit(),

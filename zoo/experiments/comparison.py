@@ -330,9 +330,10 @@ def _name(rows: list[Row], by: Sequence[str]) -> None:
         differing = [key for key in keys if by or len({shown(row.config.get(key)) for row in group}) > 1]
         short = Counter(key.rpartition(".")[2] for key in differing)
         names = {key: end if short[end := key.rpartition(".")[2]] == 1 else key for key in differing}
+        plain = ("model", "data", "setting")
         for row in group:
             parts = [
-                shown(row.config.get(key)) if key in ("model", "data") else f"{names[key]}={shown(row.config.get(key))}"
+                shown(row.config.get(key)) if key in plain else f"{names[key]}={shown(row.config.get(key))}"
                 for key in differing
                 if by or row.config.get(key) is not None
             ]
