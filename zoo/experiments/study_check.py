@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.experiments.study_worker import call, warm
+from zoo.experiments.study_worker import call, forked, warm
 
 __all__ = ["Check", "Estimate", "serve"]
 
@@ -126,15 +126,13 @@ def serve() -> None:
 
 def _gpus() -> int:
     """How many there are, asked in another process: one that has asked can't be forked from."""
-    child = os.fork()
-    if child == 0:
-        count = 0
-        with contextlib.suppress(Exception):
-            import torch
 
-            count = torch.cuda.device_count()
-        os._exit(min(count, 255))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    def count() -> int:
+        import torch
+
+        return min(torch.cuda.device_count(), 255)
+
+    return os.waitstatus_to_exitcode(os.waitpid(forked(count), 0)[1])
 
 
 def _checked(words: Sequence[str], log: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import IO, Any, Literal
 from zoo.errors import ZooError
 from zoo.experiments.study_runs import StudyRun, place_of, remove
 
-__all__ = ["Job", "Outcome", "call", "in_charge", "note", "warm", "work"]
+__all__ = ["Job", "Outcome", "call", "forked", "in_charge", "note", "warm", "work"]
 
 _HEAVY = (
     "zoo.cli.fit",
@@ -237,9 +237,7 @@ def call(module: str, words: Sequence[str], log: Path, device: str | None, unwan
         Its exit status; the negative number of the signal that ended it.
     """
     parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        _become(module, words, log, device, parent)
+    child = forked(lambda: _become(module, words, log, device, parent))
     asked: float | None = None
     looked = time.monotonic()
     try:
@@ -263,28 +261,14 @@ def call(module: str, words: Sequence[str], log: Path, device: str | None, unwan
         raise
 
 
-def _become(module: str, words: Sequence[str], log: Path, device: str | None, parent: int) -> None:
-    """Be the process of a command, from here to its end."""
+def forked(function: Callable[[], int]) -> int:
+    """The number of a new process, a copy of this one, that calls a function and ends with the status that it returns."""
+    child = os.fork()
+    if child:
+        return child
     status = 1
     try:
-        os.setsid()  # Ctrl-C is for the study, which then tells its runs to stop
-        _die_with(parent)
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        sys.stdin = os.fdopen(0, closefd=False)
-        sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering=1, closefd=False)  # type: ignore[misc]
-        sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, closefd=False)  # type: ignore[misc]
-        os.environ["CUDA_VISIBLE_DEVICES"] = device if device is not None else ""
-        sys.argv = [module, *words]
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-        status = 0
-    except SystemExit as leave:
-        status = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+        status = function()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -294,9 +278,32 @@ def _become(module: str, words: Sequence[str], log: Path, device: str | None, pa
         os._exit(status)  # what the worker registered for its own end is not this process's
 
 
+def _become(module: str, words: Sequence[str], log: Path, device: str | None, parent: int) -> int:
+    """Be the process of a command, until its exit status."""
+    os.setsid()  # Ctrl-C is for the study, which then tells its runs to stop
+    _die_with(parent)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering=1, closefd=False)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, closefd=False)  # type: ignore[misc]
+    os.environ["CUDA_VISIBLE_DEVICES"] = device if device is not None else ""
+    sys.argv = [module, *words]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    return 0
+
+
 def _die_with(parent: int) -> None:
     """Be killed when the parent is, where the system can do that: a run that is begun again has one process."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
