@@ -59,7 +59,7 @@ ALLOWED = {
                    "zoo.data_check", *BASE),
     "zoo.evaluation": ("zoo.data_check", "zoo.models", "zoo.metrics", "zoo.nets", *SMALL),
     "zoo.runs": ("callbacks", "zoo.models", *SMALL),
-    "zoo.experiments": ("zoo.runs", "zoo.registry", "zoo.files", "zoo.errors", "zoo.progress"),
+    "zoo.experiments": ("zoo.runs", "zoo.models", "zoo.registry", "zoo.files", "zoo.spec", "zoo.errors", "zoo.progress"),
     "zoo.cli": ("zoo.experiments", "zoo.runs", "zoo.evaluation", "zoo.models", *SMALL),
     "datamodules": ("zoo.spec", "zoo.data_check", "zoo.errors", "zoo.files", "zoo.lightning", "zoo.options", "zoo.pickles",
                     "zoo.progress", "zoo.resuming"),

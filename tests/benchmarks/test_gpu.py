@@ -66,7 +66,7 @@ def test_walk(tmp_path, monkeypatch, capsys):
     assert kinds >= {"data on the host", "bf16-mixed"} or "same seed twice" in left
     fast = [row for row in speed if row["part"] == "throughput" and row["status"] == "ok" and row["mode"] != "compiled"]
     assert all(float(row["images_per_second"]) > 0 and float(row["by_hand_images_per_second"]) > 0 for row in fast)
-    assert {row["part"] for row in speed if row["status"] == "ok"} == {"throughput", "scores", "memory"}
+    assert {row["part"] for row in speed if row["status"] == "ok"} == {"throughput", "scores", "memory", "stacked"}
     (failed,) = (row for row in speed if row["part"] == "sampling")
     assert (failed["status"], failed["note"]) == ("failed", "ZeroDivisionError: division by zero")
 

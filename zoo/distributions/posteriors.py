@@ -226,8 +226,9 @@ class FullGaussian(Posterior):
     def forward(self, features: Tensor) -> SampledPosterior:
         """Gaussians with batch shape (B,)."""
         mean, raw = widen_half(self.heads(features)).tensor_split((self.latent_dim,), -1)
-        lower = raw.new_zeros(*raw.shape[:-1], self.latent_dim, self.latent_dim)  # (B, d, d)
-        lower[..., self.index[0], self.index[1]] = raw
+        flat = raw.new_zeros(*raw.shape[:-1], self.latent_dim**2)
+        place = (self.index[0] * self.latent_dim + self.index[1]).expand(raw.shape)
+        lower = flat.scatter(-1, place, raw).unflatten(-1, (self.latent_dim, self.latent_dim))  # (B, d, d)
         diagonal = softplus(lower.diagonal(dim1=-2, dim2=-1)) + 1e-5
         scale = lower.tril(-1) + torch.diag_embed(diagonal)
         return SampledPosterior(MultivariateNormal(mean, scale_tril=scale, validate_args=False))

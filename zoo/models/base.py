@@ -149,6 +149,9 @@ class GenerativeModule(LightningModule, ABC):
     monitor_mode: ClassVar[Literal["min", "max"]] = "min"
     progress_bar_metrics: ClassVar[tuple[str, ...]] = ("loss",)
     compiled: ClassVar[tuple[str, ...]] = ("objective",)  # the methods that ``compile`` compiles
+    # What a training step minimizes, in this order, each by an optimizer of its own: methods of the batch that give a loss
+    # and terms, as ``objective`` does. Whoever overrides ``training_step`` says it anew, if the step is no more than that.
+    training_losses: ClassVar[tuple[str, ...]] = ("objective",)
     components: ClassVar[Mapping[str, Family]] = {}  # the arguments that name a component: ``X``, beside ``X_options``
     sized_by_data: tuple[str, ...] = ()  # weights whose first dimension data decide; ``on_load_checkpoint`` makes room
     lr: float = 1e-3
@@ -445,6 +448,10 @@ class GenerativeModule(LightningModule, ABC):
         """
         clips = bool(getattr(attached_trainer(self), "gradient_clip_val", None)) or self._clipping is not None
         return self.optimization.build(parameters, lr, fused=not clips, **preferred)
+
+    def expect_clipping(self, value: float | None, algorithm: str | None) -> None:
+        """Tell a model that no Trainer trains what its gradients will be clipped to, before its optimizers are made."""
+        self._clipping = (value, algorithm) if value else None
 
     def counted_and_uncounted(self) -> tuple[LightningOptimizer, Optimizer]:
         """In manual optimization of two: the first as Lightning wraps it, the second for :meth:`step_uncounted`.

@@ -50,6 +50,7 @@ class FactorVAE(VAE):
 
     # The two optimizers train different parameters, which plain "ddp" refuses.
     strategy: ClassVar[str] = "ddp_find_unused_parameters_true"
+    training_losses: ClassVar[tuple[str, ...]] = ("first_half_objective", "discriminator_objective")
 
     def __init__(
         self,
@@ -87,30 +88,40 @@ class FactorVAE(VAE):
         """-1/2 E[log D(z)] - 1/2 E[log(1 - D(shuffled))]; log 2 where the two can't be told apart."""
         return -(self.discriminate(z)[:, 0].mean() + self.discriminate(shuffled)[:, 1].mean()) / 2
 
+    def first_half_objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective on this process's share of the first half of the global batch."""
+        x = gather(batch.x)
+        part = deal(_half(x))
+        with noise_of(part):
+            return self.objective(Batch(x[part.start : part.stop]))
+
+    def discriminator_objective(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The discriminator's loss on codes of the first half and permuted ones of the second: this process's share."""
+        with torch.no_grad():
+            z, _ = self.q(batch.x).rsample_and_log_prob()
+            z = gather(z)
+            half, part = _half(z), deal(_half(z))
+            joint, shuffled = (codes[part.start : part.stop] for codes in (z[:half], permute_dims(z[-half:])))
+        loss = self.discriminator_loss(joint, shuffled)
+        return loss, {"discriminator_loss": loss}
+
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """A step of the VAE on the first half of the global batch, then one of the discriminator on both."""
         vae_adam, discriminator_adam = self.counted_and_uncounted()
-        x = gather(batch.x)
-        half = (len(x) + 1) // 2
-        part = deal(half)
-        own, examples = slice(part.start, part.stop), part.stop - part.start
+        part = deal((share(len(batch.x)).total + 1) // 2)
+        examples = part.stop - part.start
         with self.toggled_optimizer(vae_adam):
-            with noise_of(part):
-                loss, terms = self.objective(Batch(x[own]))
+            loss, terms = self.first_half_objective(batch)
             vae_adam.zero_grad()
             self.manual_backward(weighted(loss, examples))
             vae_adam.step()
 
-        with torch.no_grad():
-            z, _ = self.q(batch.x).rsample_and_log_prob()
-            z = gather(z)
-            joint, shuffled = z[:half][own], permute_dims(z[-half:])[own]
-        loss_d = self.discriminator_loss(joint, shuffled)
+        loss_d, terms_d = self.discriminator_objective(batch)
         discriminator_adam.zero_grad()
         self.manual_backward(weighted(loss_d, examples))
         self.step_uncounted(discriminator_adam)
 
-        self.log_terms("train", {"loss": loss, **terms, "discriminator_loss": loss_d}, examples)
+        self.log_terms("train", {"loss": loss, **terms, **terms_d}, examples)
         return {"loss": loss.detach()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -120,3 +131,8 @@ class FactorVAE(VAE):
             self.build_optimizer(own, self.lr),
             self.build_optimizer(self.discriminator.parameters(), self.discriminator_lr, betas=self.discriminator_betas),
         ]
+
+
+def _half(rows: Tensor) -> int:
+    """How many of a batch are its first half, the larger one."""
+    return (len(rows) + 1) // 2
