@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
 
 from zoo.errors import ZooError
 
@@ -130,8 +129,8 @@ class OwnNumber:
         if func is Tensor.new_full:
             like, shape, value = args
             return value.streams.constants(value.values, like.dtype).expand(shape)
-        as_tensor = lambda number: number.streams.constants(number.values, dtype)  # noqa: E731
-        args, kwargs = tree_map_only(cls, as_tensor, (args, kwargs))
+        args = tuple(_with_tensors(each, dtype) for each in args)
+        kwargs = {name: _with_tensors(each, dtype) for name, each in kwargs.items()}
         return func(*args, **kwargs)
 
     def _with(self, other: Any, operation: Callable, swapped: bool = False) -> Any:
@@ -214,3 +213,10 @@ class OwnNumber:
         return float(first)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _with_tensors(value: Any, dtype: torch.dtype) -> Any:
+    """An argument, with a tensor of each member in the place of an own number, also in a list."""
+    if isinstance(value, OwnNumber):
+        return value.streams.constants(value.values, dtype)
+    return type(value)(_with_tensors(each, dtype) for each in value) if type(value) in (list, tuple) else value
