@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datamodules.mnist import MNIST, FashionMNIST
     from datamodules.shapes3d import Shapes3D
     from datamodules.smallnorb import SmallNORB
+    from datamodules.stacked_mnist import StackedMNIST
     from datamodules.toy import Toy
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ScreamDSprites",
     "Shapes3D",
     "SmallNORB",
+    "StackedMNIST",
     "Toy",
 ]
 
@@ -55,6 +57,7 @@ _HOME = {
     "ScreamDSprites": "dsprites_variants",
     "Shapes3D": "shapes3d",
     "SmallNORB": "smallnorb",
+    "StackedMNIST": "stacked_mnist",
     "Toy": "toy",
 }
 

@@ -154,9 +154,9 @@ class DataModule(LightningDataModule, ABC):
 
 
 def _check(source: Arrays, spec: DataSpec, where: str) -> None:
-    """Every example as it is stored, or where a transform makes it what it is, the first ones as they become."""
+    """Every example as it is stored, or where it is drawn, the first ones as they become."""
     x = source.x
-    if source.transform is not None:
+    if source.random:
         first = torch.arange(min(len(source), _TRANSFORMED), device=source.device)
         x = source.take(first, lambda: Generator(source.device).manual_seed(0)).x
     check_examples(x, spec, where)

@@ -38,6 +38,11 @@ class Arrays:
         return len(self.x)
 
     @property
+    def random(self) -> bool:
+        """Whether what :meth:`take` gives is drawn, and differs from what is stored."""
+        return self.transform is not None
+
+    @property
     def device(self) -> torch.device:
         """Where the examples are, and where batches are made."""
         return self.x.device
@@ -45,12 +50,12 @@ class Arrays:
     def to(self, device: torch.device) -> "Arrays":
         """The same examples on another device."""
         factors, label = (t if t is None else t.to(device) for t in (self.factors, self.label))
-        return Arrays(self.x.to(device), factors, label, self.transform)
+        return type(self)(self.x.to(device), factors, label, self.transform)
 
     def subset(self, index: Tensor | slice) -> "Arrays":
         """The examples at ``index`` (M,), copied; those of a slice are not."""
         factors, label = (t if t is None else t[index] for t in (self.factors, self.label))
-        return Arrays(self.x[index], factors, label, self.transform)
+        return type(self)(self.x[index], factors, label, self.transform)
 
     def take(self, index: Tensor, generator: Callable[[], Generator]) -> Batch:
         """The batch of the examples at ``index`` (B,); ``generator()`` gives the batch's own random stream."""
@@ -127,7 +132,7 @@ class _Loader:
             sequence = np.random.SeedSequence((self.seed, epoch), spawn_key=(self._kind, start))
             return Generator(self.source.device).manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
-        if self.source.transform is None or self.world_size == 1:
+        if not self.source.random or self.world_size == 1:
             return self.source.take(index[own], generator)
         x, factors, label = self.source.take(index, generator)
         return Batch(x[own], None if factors is None else factors[own], None if label is None else label[own])

@@ -101,6 +101,7 @@ DATA = {
     },
     **_with_binary_variants("mnist", "datamodules.MNIST", "70,000 handwritten digits, 28x28"),
     **_with_binary_variants("fashion_mnist", "datamodules.FashionMNIST", "70,000 pictures of clothes, 28x28"),
+    "stacked_mnist": Entry("datamodules.StackedMNIST", "three MNIST digits as color channels, 28x28, 8 bits, 1,000 modes"),
     "cifar10": Entry("datamodules.CIFAR10", "60,000 color photographs, 32x32, 8 bits"),
     "folder": Entry("datamodules.ImageFolder", "your own pictures: any folder of images (--data.root FOLDER)"),
 }

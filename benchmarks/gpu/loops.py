@@ -38,9 +38,10 @@ def _plain(model: LightningModule, adams: list, batch: Batch) -> None:
 def _gan(model: LightningModule, adams: list, batch: Batch) -> None:
     x = model.spec.to_signed(batch.x)
     fake = model.generate(model.noise(len(x)))
-    _descend(model.discriminator_loss(model.discriminate(x), model.discriminate(fake.detach())), adams[0])
+    real = model.discriminate(x)
+    _descend(model.discriminator_loss(real, model.discriminate(fake.detach())), adams[0])
     with _frozen(model.discriminator.parameters()):
-        _descend(model.generator_loss(model.discriminate(fake)), adams[1])
+        _descend(model.generator_loss(real.detach(), model.discriminate(fake)), adams[1])
 
 
 def _factor_vae(model: LightningModule, adams: list, batch: Batch) -> None:

@@ -18,7 +18,8 @@ from zoo.errors import ZooError
 from zoo.registry import DATA, find_class
 
 REAL_MNIST = REPOSITORY.parent / "shared" / "data"
-NEEDS_FILES = {"mnist", "fashion_mnist", "cifar10", "folder", "scream_dsprites", "shapes3d", "smallnorb", "cars3d"}
+NEEDS_FILES = {"mnist", "fashion_mnist", "stacked_mnist", "cifar10", "folder"}
+NEEDS_FILES |= {"scream_dsprites", "shapes3d", "smallnorb", "cars3d"}
 OPTIONS = {  # what keeps a data set small enough for a test, and its other forms
     "dsprites": ({"size": 500}, {"size": 500, "resolution": 32}, {"factors": {"posX": [0, 9], "scale": [5]}}),
     **dict.fromkeys(("color_dsprites", "noisy_dsprites", "background_dsprites"), ({"size": 500},)),

@@ -12,7 +12,7 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from datamodules import Digits, Toy
 from zoo.errors import ZooError
-from zoo.models.gan import GAN, LOSSES, gradient_penalty, jsd_estimate, r1_penalty, value_function
+from zoo.models.gan import GAN, LOSSES, gradient_penalty, jsd_estimate, r1_penalty, r2_penalty, value_function
 from zoo.spec import DataSpec
 
 DIGITS = DataSpec("digits", (1, 8, 8), levels=17)
@@ -45,11 +45,12 @@ def _log_d(logit: float) -> float:
 
 
 CLOSED_FORMS = {
-    "minimax": (lambda r, f: -_log_d(r) - _log_d(-f), lambda f: _log_d(-f)),
-    "non_saturating": (lambda r, f: -_log_d(r) - _log_d(-f), lambda f: -_log_d(f)),
-    "hinge": (lambda r, f: max(0, 1 - r) + max(0, 1 + f), lambda f: -f),
-    "least_squares": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda f: (f - 1) ** 2 / 2),
-    "wasserstein": (lambda r, f: f - r, lambda f: -f),
+    "minimax": (lambda r, f: -_log_d(r) - _log_d(-f), lambda r, f: _log_d(-f)),
+    "non_saturating": (lambda r, f: -_log_d(r) - _log_d(-f), lambda r, f: -_log_d(f)),
+    "hinge": (lambda r, f: max(0, 1 - r) + max(0, 1 + f), lambda r, f: -f),
+    "least_squares": (lambda r, f: ((r - 1) ** 2 + f**2) / 2, lambda r, f: (f - 1) ** 2 / 2),
+    "wasserstein": (lambda r, f: f - r, lambda r, f: -f),
+    "relativistic": (lambda r, f: -_log_d(r - f), lambda r, f: -_log_d(f - r)),
 }
 
 
@@ -61,7 +62,51 @@ def test_losses_are_their_formulas(name):
     r, f = torch.tensor(real, dtype=torch.float64), torch.tensor(fake, dtype=torch.float64)
     expected = sum(map(discriminator, real, fake)) / len(real)
     torch.testing.assert_close(LOSSES[name].discriminator(r, f).item(), expected)
-    torch.testing.assert_close(LOSSES[name].generator(f).item(), sum(map(generator, fake)) / len(fake))
+    torch.testing.assert_close(LOSSES[name].generator(r, f).item(), sum(map(generator, real, fake)) / len(fake))
+
+
+def _d(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+# Of one pair: the slopes of D's loss in its logits on the real and on the generated example, and of G's loss in the latter.
+SLOPES = {
+    "minimax": (lambda r, f: _d(r) - 1, lambda r, f: _d(f), lambda r, f: -_d(f)),
+    "non_saturating": (lambda r, f: _d(r) - 1, lambda r, f: _d(f), lambda r, f: _d(f) - 1),
+    "hinge": (lambda r, f: -float(r < 1), lambda r, f: float(f > -1), lambda r, f: -1.0),
+    "least_squares": (lambda r, f: r - 1, lambda r, f: f, lambda r, f: f - 1),
+    "wasserstein": (lambda r, f: -1.0, lambda r, f: 1.0, lambda r, f: -1.0),
+    "relativistic": (lambda r, f: -_d(f - r), lambda r, f: _d(f - r), lambda r, f: -_d(r - f)),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_on_a_line_by_hand(name):
+    """D(x) = a x + b and G(z) = c z + e in one dimension: what both players' steps follow, from the chain rule on paper."""
+    on_real, on_fake, of_generator = SLOPES[name]
+    x, z = [-1.5, 0.3, 2.0], [0.7, -0.4, 1.1]
+    a, b, c, e = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (0.8, -0.3, 1.7, 0.2))
+    real = a * torch.tensor(x, dtype=torch.float64) + b
+    y = c * torch.tensor(z, dtype=torch.float64) + e
+    fake = a * y + b
+    pairs = list(zip(x, real.tolist(), z, y.tolist(), fake.tolist(), strict=True))
+
+    of_a, of_b = torch.autograd.grad(LOSSES[name].discriminator(real, a * y.detach() + b), (a, b), retain_graph=True)
+    assert of_a.item() == pytest.approx(sum(on_real(r, f) * xi + on_fake(r, f) * yi for xi, r, _, yi, f in pairs) / 3)
+    assert of_b.item() == pytest.approx(sum(on_real(r, f) + on_fake(r, f) for _, r, _, _, f in pairs) / 3)
+
+    of_c, of_e = torch.autograd.grad(LOSSES[name].generator(real.detach(), fake), (c, e))
+    assert of_c.item() == pytest.approx(sum(of_generator(r, f) * 0.8 * zi for _, r, zi, _, f in pairs) / 3)
+    assert of_e.item() == pytest.approx(sum(of_generator(r, f) * 0.8 for _, r, _, _, f in pairs) / 3)
+
+
+def test_the_loss_of_pairs_knows_differences_alone():
+    """A constant added to all logits changes neither loss, and the two losses are each other's with exchanged examples."""
+    real, fake = torch.randn(2, 9, dtype=torch.float64)
+    of_d, of_g = LOSSES["relativistic"].discriminator, LOSSES["relativistic"].generator
+    torch.testing.assert_close(of_d(real + 7, fake + 7), of_d(real, fake))
+    torch.testing.assert_close(of_g(real, fake), of_d(fake, real))
+    assert of_d(real, real).item() == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -69,7 +114,7 @@ def test_losses_do_not_overflow(name):
     """Losses and gradients are finite where D is sure, and wrong, as early in training."""
     logits = torch.tensor([-1e4, -1e2, 0.0, 1e2, 1e4])
     real, fake = logits.clone().requires_grad_(), logits.flip(0).clone().requires_grad_()
-    loss = LOSSES[name].discriminator(real, fake) + LOSSES[name].generator(fake)
+    loss = LOSSES[name].discriminator(real, fake) + LOSSES[name].generator(real, fake)
     loss.backward()
     assert loss.isfinite()
     assert real.grad.isfinite().all()
@@ -80,7 +125,8 @@ def test_why_the_loss_is_called_non_saturating():
     """d/dl log(1 - D) = -D vanishes where D is sure that an example is generated; d/dl -log D = -(1 - D) does not."""
     logit = torch.tensor([-10.0], requires_grad=True)
     slopes = {
-        name: torch.autograd.grad(LOSSES[name].generator(logit), logit)[0].item() for name in ("minimax", "non_saturating")
+        name: torch.autograd.grad(LOSSES[name].generator(torch.zeros(1), logit), logit)[0].item()
+        for name in ("minimax", "non_saturating")
     }
     assert slopes["minimax"] == pytest.approx(-1 / (1 + math.exp(10)))
     assert slopes["non_saturating"] == pytest.approx(-1, abs=1e-4)
@@ -225,10 +271,40 @@ def test_penalties_have_one_norm_per_example():
     assert gradient_penalty(Bowl(), x, x).item() == pytest.approx(((5 - 1) ** 2 + 0) / 2)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("network", ["mlp", "dcgan"])
+def test_zero_centered_penalties_are_half_of_the_squared_slopes(loss, network):
+    """gamma/2 E |grad D|^2 at real and at generated examples, example by example, for every loss."""
+    model = GAN(DIGITS, loss=loss, network=network, width=4, r1=0.7, r2=1.3, gradient_penalty=0.0).double()
+    x, y = torch.randn(2, 5, *DIGITS.shape, dtype=torch.float64)
+
+    def by_hand(examples: Tensor) -> float:
+        total = 0.0
+        for example in examples:
+            at = example[None].clone().requires_grad_()
+            (slope,) = torch.autograd.grad(model.discriminator(at).squeeze(), at)
+            total += slope.square().sum().item()
+        return total / len(examples)
+
+    assert model.penalty(x, y).item() == pytest.approx(0.7 / 2 * by_hand(x) + 1.3 / 2 * by_hand(y))
+
+
+def test_a_batch_of_any_size_has_the_mean_of_its_examples():
+    """Penalties of parts of a batch, weighted by their sizes as several processes weight them, are those of the whole."""
+    model = GAN(VECTORS, loss="relativistic", width=8, r1=1.0, r2=2.0)
+    x, y = torch.randn(2, 7, 2)
+    whole = model.penalty(x, y) + model.discriminator_loss(model.discriminate(x), model.discriminate(y))
+    parts = [(x[:4], y[:4]), (x[4:6], y[4:6]), (x[6:], y[6:])]
+    losses = [model.penalty(a, b) + model.discriminator_loss(model.discriminate(a), model.discriminate(b)) for a, b in parts]
+    together = sum(loss * len(a) / 7 for loss, (a, _) in zip(losses, parts, strict=True))
+    torch.testing.assert_close(together, whole)
+
+
 def test_penalties_train_the_critic():
     """Their gradient with respect to w: w for R1, 2 (|w| - 1) w / |w| for the gradient penalty; the examples get none."""
     for penalty, slope in (
         (lambda critic, x: r1_penalty(critic, x), lambda w: w),
+        (lambda critic, x: r2_penalty(critic, x), lambda w: w),
         (lambda critic, x: gradient_penalty(critic, x, -x), lambda w: 2 * (w.norm() - 1) * w / w.norm()),
     ):
         critic, x = Linear(torch.randn(1, 4, 4)), torch.randn(6, 1, 4, 4, requires_grad=True)
@@ -280,6 +356,11 @@ def test_penalties_are_weighted():
     assert plain.penalty(x, y).item() == 0
     model = GAN(VECTORS, width=8, r1=3.0)
     torch.testing.assert_close(model.penalty(x, y), 3 * r1_penalty(model.discriminator, x))
+    model = GAN(VECTORS, width=8, r2=5.0)
+    torch.testing.assert_close(model.penalty(x, y), 5 * r2_penalty(model.discriminator, y))
+    model = GAN(VECTORS, loss="wasserstein", width=8, r1=3.0, r2=5.0, gradient_penalty=0.0)
+    both = 3 * r1_penalty(model.discriminator, x) + 5 * r2_penalty(model.discriminator, y)
+    torch.testing.assert_close(model.penalty(x, y), both)
     assert GAN(VECTORS, loss="wasserstein", width=8).gradient_penalty == 10
     assert GAN(VECTORS, loss="wasserstein", width=8, gradient_penalty=0.5).gradient_penalty == 0.5
 
@@ -425,6 +506,7 @@ def test_what_is_wrong_is_said():
         ({"network": "resnet"}, "auto, mlp, dcgan"),
         ({"loss": "lsgan"}, "least_squares"),
         ({"critic_steps": 0}, "1 or more"),
+        ({"r2": -1.0}, "r2 -1.0: 0 or more"),
     ):
         with pytest.raises(ZooError, match=message) as caught:
             GAN(VECTORS, **options)
@@ -468,8 +550,8 @@ class Relativistic(GAN):
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         return nn.functional.softplus(fake - real).mean()
 
-    def generator_loss(self, fake: Tensor) -> Tensor:
-        return fake.square().mean()
+    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return (fake - real).square().mean()
 
 
 def test_a_game_of_ones_own(tmp_path):
@@ -484,3 +566,35 @@ def test_a_game_of_ones_own(tmp_path):
         (math.log1p(math.exp(-0.5)) + math.log1p(math.exp(-3))) / 2
     )
     assert model.sample(5).shape == (5, 2)
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "own"])
+def test_the_generator_plays_against_the_discriminator_as_it_is(loss, tmp_path):
+    """D's logits on real examples in G's loss are those of the D that was just stepped, and pull D nowhere."""
+
+    class Watch(Relativistic if loss == "own" else GAN):
+        def generator_loss(self, real, fake):
+            if self.training:
+                with torch.no_grad():
+                    torch.testing.assert_close(real, self.discriminate(self.shown), rtol=0, atol=0)
+            return super().generator_loss(real, fake)
+
+        def training_step(self, batch, batch_idx):
+            self.shown = batch.x
+            return super().training_step(batch, batch_idx)
+
+    torch.manual_seed(0)
+    options = {} if loss == "own" else {"loss": loss}
+    weights = Weights()
+    fit(Watch(VECTORS, width=8, discriminator_lr=0.1, **options), Toy(size=500, batch_size=50), tmp_path, weights)
+    assert weights.moved("generator") == weights.moved("discriminator") == [True] * 4
+
+
+def test_a_loss_of_before_is_told_what_it_lacks():
+    class Before(GAN):
+        def generator_loss(self, fake):
+            return -fake.mean()
+
+    with pytest.raises(ZooError, match=r"Before\.generator_loss\(self, fake\): \(self, real, fake\) is needed") as caught:
+        Before(VECTORS)
+    assert len(str(caught.value).splitlines()) <= 2

@@ -363,7 +363,9 @@ def variants(folder: Path) -> dict[str, tuple]:
     given += [(FactorVAE, vectors, {"posterior": "iaf", "kl": {"free_bits": 0.01}})]
     given = [(cls, spec, {**small, **options}) for cls, spec, options in given]
     given += [(GAN, spec, {"loss": loss, "width": 8}) for loss in LOSSES for spec in (vectors, image)]
-    given += [(GAN, image, {"width": 8, name: value}) for name, value in (("r1", 1.0), ("gradient_penalty", 1.0))]
+    given += [
+        (GAN, image, {"width": 8, name: value}) for name, value in (("r1", 1.0), ("r2", 1.0), ("gradient_penalty", 1.0))
+    ]
     given += [(GAN, image, {"width": 8, "spectral_norm": True, "loss": "hinge"})]
     given += [(FlowPlusPlus, image, {**flow, "dequantization": name}) for name in ("variational", "uniform", "none")]
     given += [(FlowPlusPlus, image, {**flow, "coupling": name}) for name in ("affine", "spline")]

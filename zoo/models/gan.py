@@ -1,5 +1,6 @@
-"""Generative adversarial networks: a generator against a discriminator, five losses, on logits throughout."""
+"""Generative adversarial networks: a generator against a discriminator, six losses, on logits throughout."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -19,7 +20,7 @@ from zoo.options import MOST_LAYERS, MOST_UNITS, require_at_least, require_betwe
 from zoo.precision import autocast_off, widen_half
 from zoo.spec import Batch, DataSpec
 
-__all__ = ["GAN", "LOSSES", "gradient_penalty", "jsd_estimate", "r1_penalty", "value_function"]
+__all__ = ["GAN", "LOSSES", "gradient_penalty", "jsd_estimate", "r1_penalty", "r2_penalty", "value_function"]
 
 
 class AdversarialLoss(NamedTuple):
@@ -27,11 +28,13 @@ class AdversarialLoss(NamedTuple):
 
     Attributes:
         discriminator: (real, fake) -> scalar.
-        generator: Fake -> scalar.
+        generator: The same; of ``real`` only the loss of pairs makes use.
+        paired: Whether it is one of pairs, which asks how much more real an example looks than another.
     """
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor], Tensor]
+    paired: bool = False
 
 
 def value_function(real: Tensor, fake: Tensor) -> Tensor:
@@ -49,18 +52,26 @@ def jsd_estimate(v: Tensor) -> Tensor:
 
 LOSSES = {
     # min_G max_D V, the game of the lecture (Goodfellow et al. 2014, equation 1)
-    "minimax": AdversarialLoss(lambda real, fake: -value_function(real, fake), lambda fake: -softplus(fake).mean()),
+    "minimax": AdversarialLoss(lambda real, fake: -value_function(real, fake), lambda real, fake: -softplus(fake).mean()),
     # the same D; G maximizes E log D(G(z)) (Goodfellow et al. 2014, section 3)
-    "non_saturating": AdversarialLoss(lambda real, fake: -value_function(real, fake), lambda fake: softplus(-fake).mean()),
+    "non_saturating": AdversarialLoss(
+        lambda real, fake: -value_function(real, fake), lambda real, fake: softplus(-fake).mean()
+    ),
     # Lim & Ye 2017, arXiv:1705.02894
-    "hinge": AdversarialLoss(lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(), lambda fake: -fake.mean()),
+    "hinge": AdversarialLoss(
+        lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(), lambda real, fake: -fake.mean()
+    ),
     # targets 1 for real, 0 for generated, 1 for the generator (Mao et al. 2017, arXiv:1611.04076)
     "least_squares": AdversarialLoss(
         lambda real, fake: ((real - 1).square().mean() + fake.square().mean()) / 2,
-        lambda fake: (fake - 1).square().mean() / 2,
+        lambda real, fake: (fake - 1).square().mean() / 2,
     ),
     # Wasserstein distance by its dual (Arjovsky et al. 2017, arXiv:1701.07875); needs the gradient penalty
-    "wasserstein": AdversarialLoss(lambda real, fake: fake.mean() - real.mean(), lambda fake: -fake.mean()),
+    "wasserstein": AdversarialLoss(lambda real, fake: fake.mean() - real.mean(), lambda real, fake: -fake.mean()),
+    # pairs: which of the two is real (Jolicoeur-Martineau 2018, arXiv:1807.00734; Huang et al. 2024, arXiv:2501.05441)
+    "relativistic": AdversarialLoss(
+        lambda real, fake: softplus(fake - real).mean(), lambda real, fake: softplus(real - fake).mean(), paired=True
+    ),
 }
 
 
@@ -85,13 +96,25 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Te
 
 
 def r1_penalty(discriminator: nn.Module, real: Tensor) -> Tensor:
-    """1/2 E |grad D(x)|^2 at real examples.
+    """1/2 E |grad D(x)|^2 at real examples: with the weight gamma, the papers' gamma/2 E |grad D(x)|^2.
 
     References:
         | Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018)
         | https://arxiv.org/abs/1801.04406
     """
     return _slopes(discriminator, real).mean() / 2
+
+
+def r2_penalty(discriminator: nn.Module, fake: Tensor) -> Tensor:
+    """The same at generated examples.
+
+    References:
+        | Which Training Methods for GANs do actually Converge? (Mescheder et al., 2018)
+        | https://arxiv.org/abs/1801.04406
+        | The GAN is dead; long live the GAN! A Modern GAN Baseline (Huang et al., 2024)
+        | https://arxiv.org/abs/2501.05441
+    """
+    return _slopes(discriminator, fake).mean() / 2
 
 
 class GAN(GenerativeModule):
@@ -104,7 +127,7 @@ class GAN(GenerativeModule):
 
     Arguments:
         spec: The data's description; the command line fills it in.
-        loss: ``minimax``, ``non_saturating``, ``hinge``, ``least_squares`` or ``wasserstein``.
+        loss: ``minimax``, ``non_saturating``, ``hinge``, ``least_squares``, ``wasserstein`` or ``relativistic``.
         network: ``mlp``, ``dcgan`` (images), or ``auto``: dcgan for images, mlp for vectors.
         latent_dim: Size of z.
         width: Channels (dcgan) or hidden units (mlp) of the narrowest layer; 64 or 256 if not given.
@@ -114,7 +137,8 @@ class GAN(GenerativeModule):
         betas: Decay rates of Adam, and of other optimizers that have them.
         critic_steps: Discriminator steps, on as many batches, for one of the generator.
         gradient_penalty: Weight of the gradient penalty; 10 for ``wasserstein`` and 0 else, if not given.
-        r1: Weight of the R1 penalty.
+        r1: Weight gamma of the R1 penalty, gamma/2 E |grad D|^2 at real examples.
+        r2: The same of the R2 penalty, at generated examples.
         spectral_norm: Divide each weight of the discriminator by its largest singular value (Miyato et al. 2018,
             arXiv:1802.05957).
         training: ``optimizer``, ``schedule`` and their options: those of GenerativeModule.
@@ -133,7 +157,9 @@ class GAN(GenerativeModule):
     def __init__(
         self,
         spec: DataSpec | dict,
-        loss: Literal["minimax", "non_saturating", "hinge", "least_squares", "wasserstein"] = "non_saturating",
+        loss: Literal[
+            "minimax", "non_saturating", "hinge", "least_squares", "wasserstein", "relativistic"
+        ] = "non_saturating",
         network: Literal["auto", "mlp", "dcgan"] = "auto",
         latent_dim: int = 64,
         width: int | None = None,
@@ -144,6 +170,7 @@ class GAN(GenerativeModule):
         critic_steps: int = 1,
         gradient_penalty: float | None = None,
         r1: float = 0.0,
+        r2: float = 0.0,
         spectral_norm: bool = False,
         **training: Any,
     ):
@@ -153,15 +180,16 @@ class GAN(GenerativeModule):
         if network not in ("auto", "mlp", "dcgan"):
             raise ZooError(f"network {network!r} is not known; there are auto, mlp, dcgan")
         require_at_least(1, critic_steps=critic_steps)
-        require_at_least(0, lr=lr, discriminator_lr=discriminator_lr, gradient_penalty=gradient_penalty, r1=r1)
+        require_at_least(0, lr=lr, discriminator_lr=discriminator_lr, gradient_penalty=gradient_penalty, r1=r1, r2=r2)
         require_between(1, MOST_UNITS, latent_dim=latent_dim, width=width)
         require_between(0, MOST_LAYERS, depth=depth)
         require_decay_rates(betas=betas)
+        _require_pairs(type(self))
         self.automatic_optimization = False
         self.loss, self.latent_dim, self.width, self.depth = loss, latent_dim, width, depth
         self.lr, self.discriminator_lr = lr, lr if discriminator_lr is None else discriminator_lr
         self.betas = (betas[0], betas[1])  # a list, from YAML
-        self.critic_steps, self.r1 = critic_steps, r1
+        self.critic_steps, self.r1, self.r2 = critic_steps, r1, r2
         self.gradient_penalty = (10.0 if loss == "wasserstein" else 0.0) if gradient_penalty is None else gradient_penalty
         self.network = ("dcgan" if self.spec.is_image else "mlp") if network == "auto" else network
         if self.network == "dcgan":
@@ -205,13 +233,18 @@ class GAN(GenerativeModule):
         """z ~ N(0, I), (n, latent_dim)."""
         return randn(n, self.latent_dim, device=self.device, dtype=self.weight_dtype)
 
+    @property
+    def _generator_needs_real(self) -> bool:
+        """Whether G's loss asks what the D that was just stepped makes of real examples: that of pairs, or one's own."""
+        return LOSSES[self.loss].paired or type(self).generator_loss is not GAN.generator_loss
+
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """What D minimizes, from its logits (B,) on real and generated examples; override for a loss of your own."""
         return LOSSES[self.loss].discriminator(real, fake)
 
-    def generator_loss(self, fake: Tensor) -> Tensor:
-        """What G minimizes, from D's logits (B,) on generated examples; override for a loss of your own."""
-        return LOSSES[self.loss].generator(fake)
+    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What G minimizes, from the logits (B,) of the D that it plays against on both; override for a loss of your own."""
+        return LOSSES[self.loss].generator(real, fake)
 
     def penalty(self, real: Tensor, fake: Tensor) -> Tensor:
         """The weighted penalties on D's slope, from real and generated examples."""
@@ -220,6 +253,8 @@ class GAN(GenerativeModule):
             penalty = penalty + self.gradient_penalty * gradient_penalty(self.discriminator, real, fake)
         if self.r1:
             penalty = penalty + self.r1 * r1_penalty(self.discriminator, real)
+        if self.r2:
+            penalty = penalty + self.r2 * r2_penalty(self.discriminator, fake)
         return penalty
 
     def diagnostics(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
@@ -238,7 +273,7 @@ class GAN(GenerativeModule):
         real = self.discriminate(self.spec.to_signed(batch.x, self.weight_dtype))
         fake = self.discriminate(self.generate(self.noise(len(batch.x))))
         loss = self.discriminator_loss(real, fake)
-        losses = {"discriminator_loss": loss, "generator_loss": self.generator_loss(fake)}
+        losses = {"discriminator_loss": loss, "generator_loss": self.generator_loss(real, fake)}
         return loss, {**losses, **self.diagnostics(real, fake)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -259,7 +294,8 @@ class GAN(GenerativeModule):
 
         if with_generator:
             with self.toggled_optimizer(generator_adam):
-                loss_g = self.generator_loss(self.discriminate(fake))
+                against = self.discriminate(x) if self._generator_needs_real else real_logits.detach()
+                loss_g = self.generator_loss(against, self.discriminate(fake))
                 generator_adam.zero_grad()
                 self.manual_backward(weighted(loss_g, len(x)))
                 self.step_uncounted(generator_adam)
@@ -284,6 +320,18 @@ class GAN(GenerativeModule):
         """``n`` generated examples in data space."""
         require_at_least(0, n=n)
         return self.decode(self.noise(n))
+
+
+def _require_pairs(model: type[GAN]) -> None:
+    """ZooError for a subclass whose generator's loss does not take what all of them take."""
+    try:
+        inspect.signature(model.generator_loss).bind(None, None, None)
+    except TypeError:
+        given = inspect.signature(model.generator_loss)
+        raise ZooError(
+            f"{model.__name__}.generator_loss{given}: (self, real, fake) is needed, D's logits on real and on generated "
+            "examples.\nAdd the argument real before fake; a loss of generated examples alone leaves it unused."
+        ) from None
 
 
 def _normalize_spectrum(module: nn.Module) -> None:
