@@ -10,8 +10,9 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.evaluation.features import Features, features_for
+from zoo.evaluation.modes import Modes
 from zoo.evaluation.references import examples_of
-from zoo.evaluation.sample_report import requested_sample_scores, score_model
+from zoo.evaluation.sample_report import known_modes, requested_sample_scores, score_model
 from zoo.lightning import datamodule_of
 from zoo.models.base import GenerativeModule
 from zoo.options import require_at_least
@@ -57,7 +58,7 @@ class SampleScores(Callback):
         self.scores = requested_sample_scores(scores)
         self.every_n_validations, self.examples, self.features, self.seed = every_n_validations, examples, features, seed
         self.validations = 0
-        self._kept: tuple[Features, Tensor, Tensor] | None = None
+        self._kept: tuple[Features, Tensor, Tensor, Modes | str] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """The number of validations so far."""
@@ -75,10 +76,10 @@ class SampleScores(Callback):
         if (self.validations - 1) % self.every_n_validations:
             return
         start, model = time.perf_counter(), cast(GenerativeModule, pl_module)
-        features, held_out, train = self._references(trainer, model)
+        features, held_out, train, modes = self._references(trainer, model)
         found: tuple[dict[str, float], dict[str, str]] = ({}, {})
         if trainer.is_global_zero:
-            options = {"seed": self.seed, "sample_seed": self.seed}
+            options: dict[str, Any] = {"seed": self.seed, "sample_seed": self.seed, "modes": modes}
             found = score_model(self.scores, model, features, len(held_out), test=held_out, train=train, **options)
         scores, undefined = trainer.strategy.broadcast(found)
         for name, reason in undefined.items():
@@ -87,8 +88,8 @@ class SampleScores(Callback):
         metrics["sample_scores_seconds"] = trainer.strategy.broadcast(time.perf_counter() - start)
         pl_module.log_dict({f"val/{name}": value for name, value in metrics.items()}, sync_dist=True, batch_size=1)
 
-    def _references(self, trainer: Trainer, model: GenerativeModule) -> tuple[Features, Tensor, Tensor]:
-        """The features, and those of validation and of training examples, made once."""
+    def _references(self, trainer: Trainer, model: GenerativeModule) -> tuple[Features, Tensor, Tensor, Modes | str]:
+        """The features, those of validation and of training examples, and the modes of the data, made once."""
         if self._kept is None:
             data = datamodule_of(trainer)
             if data is None:
@@ -96,11 +97,12 @@ class SampleScores(Callback):
             features = features_for(data, self.features, seed=self.seed)
             parts = {split: examples_of(data, split, n, self.seed).x for split, n in self._sizes.items()}
             held_out, train = (features(part.to(model.device)) for part in (parts["val"], parts["train"]))
-            self._kept = features, held_out, train
+            modes = known_modes(self.scores, data, features, train)
+            self._kept = features, held_out, train, modes
         return self._kept
 
     @property
     def _sizes(self) -> dict[str, int]:
-        """Examples of each split; training examples are needed to find copies of them."""
-        copies = any(name in ("c_t", "authenticity") for name in self.scores)
-        return {"val": self.examples, "train": 10_000 if copies else 2}
+        """Examples of each split; training examples are needed to find copies of them, and for the shares of modes."""
+        needed = any(name in ("c_t", "authenticity", "modes") for name in self.scores)
+        return {"val": self.examples, "train": 10_000 if needed else 2}

@@ -1,6 +1,5 @@
 """Stacked MNIST: three random digits of MNIST as the channels of one image, 1,000 known modes."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from zoo.spec import Batch, DataSpec
 
 __all__ = ["StackedMNIST"]
 
-_CHANNELS, _DIGITS = 3, 10
+_CHANNELS = 3
 _HELD_OUT = 26_000  # stacks of each held-out split: as many as scores of mode coverage take
 
 
@@ -65,15 +64,6 @@ class StackedMNIST(DataModule):
     def prepare_data(self) -> None:
         """Download what is not there."""
         self.channels.prepare_data()
-
-    @functools.cached_property
-    def class_probabilities(self) -> Tensor:
-        """The probabilities of the labels in training, (1000,): products of the shares that the digits have in the split."""
-        self.channels.setup()
-        label = self.channels.splits["train"].label
-        assert label is not None  # the 8-bit files have them
-        of_digit = label.bincount(minlength=_DIGITS).double() / len(label)
-        return functools.reduce(torch.kron, [of_digit] * _CHANNELS)
 
     def load(self) -> dict[str, Arrays]:
         """The three splits; only training is drawn anew."""

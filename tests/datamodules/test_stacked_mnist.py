@@ -109,18 +109,6 @@ def test_a_run_goes_on_with_the_very_next_stacks(root, tmp_path):
         assert train(stop) + train(6, tmp_path / f"{stop}.ckpt") == whole
 
 
-def test_the_probabilities_of_its_labels(root):
-    data = loaded(root)
-    assert data.class_probabilities.shape == (1000,)
-    torch.testing.assert_close(data.class_probabilities, torch.full((1000,), 1e-3, dtype=torch.float64))
-    data.channels.splits["train"].label[:5] = 0  # 0 to 4 before
-    again = StackedMNIST(root)
-    again.channels = data.channels
-    assert again.class_probabilities[0].item() == pytest.approx((9 / 50) ** 3)
-    assert again.class_probabilities[123].item() == pytest.approx((4 / 50) ** 3)
-    assert again.class_probabilities[506].item() == pytest.approx(0.1 * 0.18 * 0.1)
-
-
 def test_files_that_are_not_there_are_mnists(tmp_path):
     with pytest.raises(ZooError, match=r"train-images-idx3-ubyte\.gz .*was not found"):
         StackedMNIST(str(tmp_path)).load()

@@ -1,6 +1,7 @@
 """Scores of samples by one protocol: rows that mean something, seeds, reasons, and where they are written."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from blocks import Blocks
 from pytorch_lightning import LightningDataModule
 
 from datamodules import Digits, Toy
+from datamodules.loader import Arrays
 from zoo.errors import ZooError
-from zoo.evaluation import RawFeatures, evaluate, sample_report
+from zoo.evaluation import RawFeatures, evaluate, features_for, sample_report
 from zoo.evaluation.sample_report import SAMPLE_GROUPS, SAMPLE_SCORES, requested_sample_scores
-from zoo.metrics import frechet_distance
+from zoo.metrics import frechet_distance, stacked_classes
 from zoo.models import GAN, VAE
 from zoo.spec import Batch, DataSpec
 
@@ -92,6 +94,100 @@ def test_what_there_is_not_has_a_reason(toy):
     assert report.rows["real"].keys() == {"fd", "precision", "recall", "density", "coverage"}
     no_modes = sample_report(VAE(Blocks().spec, hidden=8), Blocks(), "fd", n=50, progress=False)
     assert "no labels and no known modes" in no_modes.undefined["half of the modes"]
+
+
+class Perfect(GAN):
+    """Draws from the density itself."""
+
+    def sample(self, n):
+        return self.density.sample((n,))
+
+
+@pytest.mark.parametrize(("density", "count"), [("ring", 8), ("grid", 25)])
+def test_modes_of_a_known_density(density, count):
+    data = Toy(density, size=5000)
+    model = Perfect(data.spec)
+    model.density = data.distribution
+    report = sample_report(model, data, "modes", n=1000, progress=False)
+    found = {leaf: values[0] for leaf, values in report.scores.items()}
+    assert found["modes"] == count == report.rows["real"]["modes"]
+    assert found["near_modes"] == pytest.approx(0.9889, abs=0.02)
+    assert 0 <= found["kl_modes"] < 0.03
+    half = report.rows["half of the modes"]
+    assert half["modes"] == (count + 1) // 2
+    assert half["kl_modes"] == pytest.approx(math.log(count / half["modes"]), abs=0.03)
+    assert report.modes == {"modes": count, "reachable": pytest.approx(count)}
+    assert f"of {count} modes; 1000 samples of the data themselves hit {count} in the mean" in str(report)
+    assert report.to_dict()["modes"]["modes"] == count
+    assert report.metrics.keys() == {"test/modes_points", "test/near_modes_points", "test/kl_modes_points"}
+
+
+class Far(GAN):
+    """Draws what is near no mode."""
+
+    def sample(self, n):
+        return torch.full((n, 2), 100.0)
+
+
+def test_where_no_mode_is_found_there_is_no_divergence(toy):
+    report = sample_report(Far(toy.spec), toy, "modes", n=100, repeats=2, progress=False)
+    assert report.draws == [{"modes": 0, "near_modes": 0}] * 2
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_classes_of_labeled_images_are_modes():
+    data = Digits()
+    report = sample_report(memorizer(data), data, "modes", progress=False)
+    found, half = report.draws[0], report.rows["half of the modes"]
+    assert found["modes"] == report.rows["real"]["modes"] == 10 == report.modes["modes"]
+    assert found["kl_modes"] < 0.05 < half["kl_modes"]
+    assert "near_modes" not in found
+    raw = sample_report(memorizer(data), data, "modes,fd", features="raw", progress=False)
+    assert "digits has no known modes, and pixels features tell no classes" in raw.undefined["modes"]
+    assert raw.scores.keys() == {"fd"} and raw.modes == {}
+
+
+def test_modes_that_are_points_are_sought_among_points(toy):
+    report = sample_report(Far(toy.spec), toy, "modes", features=torch.nn.Identity(), n=50, progress=False)
+    assert "choose raw features, in place of identity" in report.undefined["modes"]
+    unknown = sample_report(GAN(Own.spec), Own(), "modes", n=50, progress=False)
+    assert "own has no known modes" in unknown.undefined["modes"]
+
+
+class Stacks(Digits):
+    """Three digits as channels."""
+
+    spec = DataSpec("stacks", (3, 8, 8), levels=17)
+
+    @property
+    def channels(self):
+        return Digits()
+
+    def load(self):
+        def stacked(split):
+            index = torch.randint(len(split), (1500, 3), generator=torch.Generator().manual_seed(0))
+            return Arrays(split.x[index].squeeze(2), label=split.label[index].long() @ torch.tensor([100, 10, 1]))
+
+        return {name: stacked(split) for name, split in self.channels.load().items()}
+
+
+def test_modes_of_stacks_are_told_channel_by_channel():
+    data = Stacks()
+    report = sample_report(memorizer(data), data, "modes", n=1200, progress=False)
+    assert report.features["name"] == "stacks_cnn" and report.features["dim"] == 192 and report.features["classes"] == 1000
+    assert report.features["accuracy"] > 0.9
+    assert report.modes["reachable"] == pytest.approx(1000 * (1 - 0.999**1200), rel=5e-3)
+    for row in (report.rows["real"], report.rows["training set"]):
+        assert row["modes"] == pytest.approx(report.modes["reachable"], abs=40)
+        assert 0.2 < row["kl_modes"] < 0.7
+    assert report.draws[0]["modes"] < report.rows["training set"]["modes"], "a memorizer draws some of them twice"
+    assert "features stacks_cnn (192," in str(report) and "accuracy 0.9" in str(report)
+    features, x = features_for(data), data.splits["test"].x[:50]
+    digits = torch.stack([features.of_channel.classify(x[:, [channel]]) for channel in range(3)], dim=1)
+    assert torch.equal(features.classes_of(features(x)), stacked_classes(digits))
+    shares = features.class_shares(features(data.splits["train"].x))
+    assert len(shares) == 1000 and shares.sum().item() == pytest.approx(1) and shares.min() > 0.0003
+    assert (features.classes_of(features(x)) == data.splits["test"].label[:50]).float().mean() > 0.75
 
 
 class Own(LightningDataModule):

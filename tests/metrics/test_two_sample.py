@@ -349,6 +349,9 @@ def test_classes_of_stacked_digits():
     assert class_coverage(labels, 1000) == pytest.approx((3, kl), abs=1e-9)
     assert class_coverage(labels, 1000, data_labels=labels) == (3, 0)
     assert class_coverage(labels, 1000, data_labels=labels[:2]).kl == math.inf
+    assert class_coverage(labels.new_tensor([0, 0]), 2, probabilities=torch.tensor([0.25, 0.75])).kl == pytest.approx(
+        math.log(4)
+    )
     assert class_coverage(torch.arange(1000), 1000) == pytest.approx((1000, 0), abs=1e-9)
 
 
@@ -358,6 +361,9 @@ def test_classes_of_stacked_digits():
         lambda: class_coverage(torch.tensor([0, 5]), 5),
         lambda: class_coverage(torch.tensor([0.5]), 5),
         lambda: class_coverage(torch.tensor([], dtype=torch.int64), 5),
+        lambda: class_coverage(torch.tensor([0]), 2, probabilities=torch.tensor([0.5, 0.4])),
+        lambda: class_coverage(torch.tensor([0]), 2, probabilities=torch.tensor([1.0])),
+        lambda: class_coverage(torch.tensor([0]), 2, probabilities=torch.tensor([0.5, 0.5]), data_labels=torch.tensor([0])),
         lambda: stacked_classes(torch.tensor([[10, 1, 2]])),
         lambda: stacked_classes(torch.tensor([1, 2])),
         lambda: mode_coverage(normal(5, 2, 0), normal(3, 2, 1), std=0.0),

@@ -221,7 +221,7 @@ EVALUATE = Arguments(
         Argument(
             "sample_scores",
             "scores of samples beside test examples: all, none (default), or c2st,mmd,mmd_fuse,fd,fd_infinity,kid,\n"
-            "mind,sliced_wasserstein,prdc,clipped,c_t,authenticity",
+            "mind,sliced_wasserstein,prdc,clipped,c_t,authenticity,modes",
             "LIST",
             str,
         ),

@@ -9,6 +9,7 @@ from zoo.evaluation.features import (
     Features,
     ModuleFeatures,
     RawFeatures,
+    StackedFeatures,
     features_for,
 )
 from zoo.evaluation.likelihood import evaluate_likelihood
@@ -26,6 +27,7 @@ __all__ = [
     "ModuleFeatures",
     "RawFeatures",
     "SampleReport",
+    "StackedFeatures",
     "disentanglement_report",
     "draw_neighbors",
     "draw_samples",

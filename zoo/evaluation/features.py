@@ -1,6 +1,7 @@
 """Features in which samples are scored: pixels, a classifier of the data, EfficientNet-Lite0, or a module of yours."""
 
 import copy
+import functools
 import hashlib
 import importlib.util
 import re
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.evaluation.classifier import TrainedClassifier, is_kept, trained_classifier
+from zoo.metrics.two_sample import stacked_classes
 from zoo.registry import import_class, is_class_path
 from zoo.spec import DataSpec, spec_of
 
@@ -23,6 +25,7 @@ __all__ = [
     "Features",
     "ModuleFeatures",
     "RawFeatures",
+    "StackedFeatures",
     "features_for",
 ]
 
@@ -59,6 +62,14 @@ class Features(ABC):
     @abstractmethod
     def compute(self, x: Tensor) -> Tensor:
         """The features (B, dim) of a batch of floats in [0, 1] (levels) or of vectors."""
+
+    def classes_of(self, features: Tensor) -> Tensor | None:
+        """The classes (N,) that features (N, dim) are of; None where no classifier gave them."""
+        return None
+
+    def class_shares(self, features: Tensor) -> Tensor:
+        """The shares (classes,) of the classes among features (N, dim)."""
+        raise ZooError(f"{self.name} features tell no classes apart")
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -161,12 +172,53 @@ class ClassifierFeatures(ModuleFeatures):
             parts = [self.spec.to_unit(part).float() for part in x.split(_BATCH)]
             return torch.cat([self._network(part)(part).argmax(dim=1) for part in parts])
 
+    @torch.no_grad()
+    def classes_of(self, features: Tensor) -> Tensor:
+        return self._network(features).output(features.relu()).argmax(dim=1)
+
+    def class_shares(self, features: Tensor) -> Tensor:
+        return self.classes_of(features).bincount(minlength=self.classifier.classes).double() / len(features)
+
     def describe(self) -> dict[str, Any]:
         trained = {"accuracy": self.classifier.accuracy, "classes": self.classifier.classes, "seed": self.classifier.seed}
         return {**super().describe(), **trained}
 
     def _network(self, x: Tensor) -> Any:
         return self.module.to(x.device)
+
+
+class StackedFeatures(Features):
+    """The features of each channel, one after the other, by the classifier of the data that one channel shows.
+
+    Arguments:
+        of_channel: The features of one channel; their ``accuracy`` is that of one channel's class.
+        spec: What the images are.
+    """
+
+    def __init__(self, of_channel: ClassifierFeatures, spec: DataSpec):
+        super().__init__(spec, f"{spec.name}_cnn")
+        self.of_channel = of_channel
+        self.dim = of_channel.dim * spec.image_shape[0]
+
+    @property
+    def hash(self) -> str:
+        return _digest(self.name, self.of_channel.hash, self.spec.shape)
+
+    def compute(self, x: Tensor) -> Tensor:
+        return self.of_channel.compute(x.flatten(0, 1).unsqueeze(1)).view(len(x), self.dim)
+
+    def classes_of(self, features: Tensor) -> Tensor:
+        each = self.of_channel.classes_of(features.reshape(-1, self.of_channel.dim))
+        return stacked_classes(each.view(len(features), -1), self.of_channel.classifier.classes)
+
+    def class_shares(self, features: Tensor) -> Tensor:
+        """Products of the shares among all channels, which are drawn independently of each other."""
+        of_channel = self.of_channel.class_shares(features.reshape(-1, self.of_channel.dim))
+        return functools.reduce(torch.kron, [of_channel] * self.spec.image_shape[0])
+
+    def describe(self) -> dict[str, Any]:
+        classes = self.of_channel.classifier.classes ** self.spec.image_shape[0]
+        return {**self.of_channel.describe(), **super().describe(), "classes": classes}
 
 
 class EfficientNetFeatures(ModuleFeatures):
@@ -209,7 +261,8 @@ def features_for(
     Arguments:
         data: The data.
         kind: ``"raw"``; ``"cnn"``, a classifier that is trained when it is first asked for
-            (:func:`~zoo.evaluation.classifier.trained_classifier`); ``"efficientnet_lite0"``; the dotted path of a module's
+            (:func:`~zoo.evaluation.classifier.trained_classifier`), of the data of each channel where they say which these
+            are; ``"efficientnet_lite0"``; the dotted path of a module's
             class, which is made without arguments, with ``:weights.pt`` after it where its weights are in a file; a module;
             or features themselves. If not given, ``"cnn"`` for images with labels, else ``"raw"``.
         seed: The seed of the classifier's training.
@@ -236,7 +289,9 @@ def features_for(
     if kind == "raw":
         return RawFeatures(spec)
     if kind == "cnn":
-        return ClassifierFeatures(trained_classifier(data, seed=seed, progress=progress))
+        classified = _classified(data)
+        found = ClassifierFeatures(trained_classifier(classified, seed=seed, progress=progress))
+        return found if classified is data else StackedFeatures(found, spec)
     if kind == "efficientnet_lite0":
         return EfficientNetFeatures(spec)
     path, _, weights = kind.partition(":")
@@ -245,12 +300,18 @@ def features_for(
     raise ZooError(f"features {kind!r}: raw, cnn, efficientnet_lite0 or the dotted path of a module's class is accepted")
 
 
+def _classified(data: LightningDataModule) -> LightningDataModule:
+    """What a classifier of the data is trained on: what a channel of them shows, where they say what that is."""
+    channels = getattr(data, "channels", None)
+    return channels if isinstance(channels, LightningDataModule) else data
+
+
 def _has_labels(data: LightningDataModule, seed: int) -> bool:
     if hasattr(data, "splits"):
         try:
             data.setup("test")
         except ZooError:  # without the data, what was made of them tells
-            return is_kept(data, seed=seed)
+            return is_kept(_classified(data), seed=seed)
         return data.splits["train"].label is not None
     return next(iter(data.test_dataloader())).label is not None
 

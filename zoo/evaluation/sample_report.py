@@ -4,7 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytorch_lightning import LightningDataModule
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.evaluation.features import Features, features_for
+from zoo.evaluation.modes import Modes, modes_of
 from zoo.evaluation.references import Reference, reference
 from zoo.evaluation.samples import sample
 from zoo.metrics.two_sample import (
@@ -48,6 +49,7 @@ SAMPLE_GROUPS = {
     "distances": ("fd", "fd_infinity", "kid", "mind", "sliced_wasserstein"),
     "neighborhoods": ("prdc", "clipped"),
     "memorization": ("c_t", "authenticity"),
+    "modes": ("modes",),
 }
 SAMPLE_SCORES = tuple(name for group in SAMPLE_GROUPS.values() for name in group)
 _TRAINING = 50_000  # training examples among which copies are sought
@@ -57,9 +59,9 @@ _PERMUTATIONS = 500
 class _Sets(dict[str, Tensor]):
     """Features of ``train``, ``test`` and what stands in a model's place, ``y``; and how they are scored."""
 
-    def __init__(self, k: int, seed: int, **sets: Tensor):
+    def __init__(self, k: int, seed: int, modes: Modes | str, **sets: Tensor):
         super().__init__(sets)
-        self.k, self.seed = k, seed
+        self.k, self.seed, self.modes = k, seed, modes
 
 
 def _test(test: Callable[..., Any]) -> Callable[[_Sets], tuple[float, float]]:
@@ -70,7 +72,13 @@ def _test(test: Callable[..., Any]) -> Callable[[_Sets], tuple[float, float]]:
     return score
 
 
-# A score to the leaves of its metrics, and what computes them.
+def _modes(sets: _Sets) -> dict[str, float]:
+    if isinstance(sets.modes, str):
+        raise ZooError(sets.modes)
+    return sets.modes(sets["y"])
+
+
+# A score to the leaves of its metrics, and what computes them; of modes it depends on the data which there are.
 _COMPUTED: dict[str, tuple[tuple[str, ...], Callable[[_Sets], Any]]] = {
     "c2st": (("c2st", "c2st_p"), _test(c2st)),
     "mmd": (("mmd", "mmd_p"), _test(mmd)),
@@ -87,6 +95,7 @@ _COMPUTED: dict[str, tuple[tuple[str, ...], Callable[[_Sets], Any]]] = {
     ),
     "c_t": (("c_t",), lambda s: c_t(s["train"], s["test"], s["y"], seed=s.seed)),
     "authenticity": (("authenticity",), lambda s: authenticity(s["train"], s["y"])),
+    "modes": ((), _modes),
 }
 
 
@@ -104,6 +113,8 @@ class SampleReport:
         undefined: Scores of the model, and rows, that there are not, with the reason.
         seconds: The time that it took.
         references: The features of ``test``, ``val`` and ``train`` examples that samples were compared with.
+        modes: Where they are counted, how many ``modes`` there are, and how many are ``reachable``: hit in the mean by so
+            many samples of the data themselves.
     """
 
     features: dict[str, Any]
@@ -115,6 +126,7 @@ class SampleReport:
     undefined: dict[str, str]
     seconds: float
     references: dict[str, Reference]
+    modes: dict[str, float] = field(default_factory=dict)
 
     @property
     def absent(self) -> str:
@@ -146,6 +158,7 @@ class SampleReport:
                 leaf: {"mean": statistics.fmean(values), "std": _spread(values), "draws": values}
                 for leaf, values in self.scores.items()
             },
+            **({"modes": self.modes} if self.modes else {}),
             "rows": {name: {"n_samples": self.n_samples[name], **row} for name, row in self.rows.items()},
             "undefined": self.undefined,
             "references": {split: known.describe() for split, known in self.references.items()},
@@ -165,6 +178,9 @@ class SampleReport:
             spread = f" ± {_spread(values):.2g}" if len(values) > 1 else ""
             others = (f"{row[leaf]:>18.4g}" if leaf in row else f"{'-':>18}" for row in self.rows.values())
             yield "  ".join([f"  {leaf:<{width}}", f"{statistics.fmean(values):.4g}{spread}".rjust(18), *others])
+        if self.modes:
+            hit = f"{self.n_samples['model']} samples of the data themselves hit {self.modes['reachable']:.5g} in the mean"
+            yield f"  of {self.modes['modes']:.0f} modes; {hit}"
         for name, reason in self.undefined.items():
             yield f"  {name:<{width}}  undefined: {reason.splitlines()[0]}"
 
@@ -241,7 +257,8 @@ def sample_report(
         split: reference(data, made, split, number, seed=seed, device=model.device) for split, number in numbers.items()
     }
     test, val, train = (known[split].features.to(model.device) for split in numbers)
-    sets, count, half = {"test": test, "train": train}, len(test), known["train"].half
+    count, half, modes = len(test), known["train"].half, known_modes(names, data, made, train)
+    sets: dict[str, Any] = {"test": test, "train": train, "modes": modes}
     others = {"real": val[:count], "training set": train[:count]}
     if isinstance(half, str):
         undefined["half of the modes"] = half
@@ -272,13 +289,33 @@ def sample_report(
         undefined=undefined,
         seconds=time.perf_counter() - begun,
         references=known,
+        modes=modes.describe(count) if isinstance(modes, Modes) else {},
     )
 
 
+def known_modes(names: Sequence[str], data: LightningDataModule, features: Features, train: Tensor) -> Modes | str:
+    """The modes of the data, or the reason for which they can't be counted; they are sought only if a score asks."""
+    if "modes" not in names:
+        return "not asked for"
+    try:
+        return modes_of(data, features, train)
+    except ZooError as error:
+        return str(error)
+
+
 def score_samples(
-    names: Sequence[str], y: Tensor, *, test: Tensor, train: Tensor, k: int = 5, seed: int = 0
+    names: Sequence[str],
+    y: Tensor,
+    *,
+    test: Tensor,
+    train: Tensor,
+    k: int = 5,
+    seed: int = 0,
+    modes: Modes | str = "no modes were given",
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Scores features of samples y (M, D) against those of ``test`` (N, D) and ``train`` (L, D) examples.
+
+    ``modes`` are those of the data, or the reason for which they are not known.
 
     Returns:
         A number for each leaf of the named scores, and the reasons for the scores that there are not.
@@ -288,8 +325,9 @@ def score_samples(
     for name in names:
         leaves, compute = _COMPUTED[name]
         try:
-            value = compute(_Sets(k, seed, y=y, test=test, train=train))
-            found |= zip(leaves, value if isinstance(value, tuple) else (value,), strict=True)
+            value = compute(_Sets(k, seed, modes, y=y, test=test, train=train))
+            named = isinstance(value, dict)
+            found |= value if named else zip(leaves, value if isinstance(value, tuple) else (value,), strict=True)
         except ZooError as error:
             undefined[name] = str(error)
     return found, undefined
@@ -306,13 +344,14 @@ def score_model(
     k: int = 5,
     seed: int = 0,
     sample_seed: int = 0,
+    modes: Modes | str = "no modes were given",
 ) -> tuple[dict[str, float], dict[str, str]]:
     """The same of n samples of a model; where some of them are no numbers, the reason for every score."""
     try:
         y = features(sample(model, n, seed=sample_seed).to(test.device))
     except ZooError as error:
         return {}, dict.fromkeys(names, str(error))
-    return score_samples(names, y, test=test, train=train, k=k, seed=seed)
+    return score_samples(names, y, test=test, train=train, k=k, seed=seed, modes=modes)
 
 
 def _spread(values: Sequence[float]) -> float:

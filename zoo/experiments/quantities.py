@@ -13,7 +13,7 @@ _BETTER: tuple[tuple[str, Literal["lower", "higher"]], ...] = (
     (r"elbo", "higher"),
     (r"bits_per_dim", "lower"),
     (r"(fid|fd|fd_infinity|kid|kd|mmd|mmd_fuse|sliced_wasserstein|mind|kl_modes)(_(?!p_|p$)\w+)?", "lower"),
-    (r"(precision|recall|density|coverage|clipped_density|clipped_coverage|modes)(_\w+)?", "higher"),
+    (r"(precision|recall|density|coverage|clipped_density|clipped_coverage|modes|near_modes)(_\w+)?", "higher"),
     (
         r"(mig|sap|irs|modularity|beta_vae_score|factor_vae_score|dci_\w+|explicitness\w*"
         r"|dcimig|mig_sup|jemmig|info[mec]|downstream_\w+|udr)(_sampled)?",

@@ -72,7 +72,7 @@ def mode_coverage(y: Any, means: Any, std: float, *, radius: float = 3.0) -> Mod
     return ModeCoverage(int((found > 0).sum()), found.sum().item() / len(y), kl)
 
 
-def class_coverage(labels: Any, classes: int, *, data_labels: Any = None) -> ClassCoverage:
+def class_coverage(labels: Any, classes: int, *, data_labels: Any = None, probabilities: Any = None) -> ClassCoverage:
     r"""Counts the classes that generated examples find, as a classifier sees them.
 
     The classifier decides: state how it was trained and its accuracy beside the score. For stacked MNIST, 1,000 classes of
@@ -83,12 +83,13 @@ def class_coverage(labels: Any, classes: int, *, data_labels: Any = None) -> Cla
         classes: The number of classes.
         data_labels: The classes of real examples, with shape (N,), with whose proportions to compare; equal ones if not
             given.
+        probabilities: These proportions themselves where they are known, with shape (classes,).
 
     Returns:
         The number of classes and the divergence; this is infinite where generated examples have a class that the data lack.
 
     Raises:
-        ZooError: for no labels, and labels that are no classes.
+        ZooError: for no labels, labels that are no classes, and probabilities that are none or given beside ``data_labels``.
 
     References:
         | Unrolled Generative Adversarial Networks (Metz et al., 2017)
@@ -99,7 +100,10 @@ def class_coverage(labels: Any, classes: int, *, data_labels: Any = None) -> Cla
         ClassCoverage(modes=2, kl=0.693...)
     """
     counts = _counts(labels, classes, "labels")
-    of_data = torch.ones_like(counts) if data_labels is None else _counts(data_labels, classes, "data_labels")
+    if probabilities is not None:
+        of_data = _probabilities(probabilities, classes, data_labels)
+    else:
+        of_data = torch.ones_like(counts) if data_labels is None else _counts(data_labels, classes, "data_labels")
     return ClassCoverage(int((counts > 0).sum()), _divergence(counts, of_data.to(counts.device)))
 
 
@@ -124,6 +128,16 @@ def _counts(labels: Any, classes: int, name: str) -> Tensor:
     if labels.min() < 0 or labels.max() >= classes:
         raise ZooError(f"{name} must be classes from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
     return labels.long().bincount(minlength=classes)
+
+
+def _probabilities(given: Any, classes: int, data_labels: Any) -> Tensor:
+    if data_labels is not None:
+        raise ZooError("data_labels and probabilities are two ways to say one thing: give one of them")
+    probabilities = torch.as_tensor(given).detach()
+    fits = probabilities.shape == (classes,) and probabilities.is_floating_point() and bool((probabilities >= 0).all())
+    if not fits or abs(probabilities.double().sum().item() - 1) > 1e-3:
+        raise ZooError(f"probabilities must be {classes} numbers from 0 on whose sum is 1, got {tuple(probabilities.shape)}")
+    return probabilities
 
 
 def _divergence(counts: Tensor, of_data: Tensor) -> float:
