@@ -26,7 +26,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BUDGET = ["--wandb", "off", "--trainer.limit_val_batches", "1", "--trainer.check_val_every_n_epoch", "1"]
 BUDGET += ["--trainer.val_check_interval", "1.0"]
 NOT_HERE = {"mnist", "fashion_mnist", "cifar10", "shapes3d", "smallnorb", "cars3d"}  # a download, or minutes of training
-NOT_HERE |= {"mnist_binary", "mnist_binary_static"}
+NOT_HERE |= {"mnist_binary", "mnist_binary_static", "stacked_mnist"}
 NOT_HERE |= {"dsprites", "color_dsprites", "noisy_dsprites", "background_dsprites", "scream_dsprites"}
 
 
