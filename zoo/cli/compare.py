@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo.cli.options import COMPARE
 from zoo.errors import ZooError
+from zoo.experiments.analysis import analyze
 from zoo.experiments.comparison import Comparison, find
 from zoo.experiments.conditions import met
 from zoo.progress import progress_bar
@@ -26,15 +28,19 @@ def compare(
     strict: bool,
     fail_if: str | None,
     neighbors: bool,
+    analysis: bool,
     evaluate: bool,
     evaluation: dict[str, Any],
     **options: Any,
 ) -> None:
     """Print the comparison of runs and write its files, as the options of the command say."""
-    if neighbors and out is None:
+    if neighbors and out is None and not analysis:
         raise ZooError("--neighbors: they are pictures of the report. Give --out DIR.")
     if evaluate:
-        evaluate_missing(find(runs), evaluation)
+        evaluate_missing(find([run for run in runs if not (analysis and run.endswith(".csv"))]), evaluation)
+    if analysis:
+        _analyze(runs, out, {"all": all, "strict": strict, "fail-if": fail_if, "neighbors": neighbors, **options})
+        return
     comparison = Comparison(runs, **options)
     if neighbors:
         draw_missing_neighbors([row.runs[0] for row in comparison.rows if row.runs])
@@ -46,6 +52,17 @@ def compare(
     if fail_if is not None and (lines := met(comparison, fail_if)):
         print(f"--fail-if {fail_if}:", *lines, sep="\n  ", file=sys.stderr)
         raise SystemExit(1)
+
+
+def _analyze(runs: Sequence[str], out: Path | None, options: dict[str, Any]) -> None:
+    scores, filter = options.pop("metrics"), options.pop("filter")
+    unread = [name for name, value in options.items() if value not in (None, [], COMPARE.defaults[name])]
+    if unread:
+        raise ZooError(f"--{unread[0]} is of a comparison; with --analysis --metrics, --filter, --out and --evaluate are.")
+    found = analyze(runs, scores=scores, filter=filter)
+    print(found)
+    if out is not None:
+        print("files:", *found.write(out))
 
 
 def evaluate_missing(runs: Sequence[StoredRun], options: dict[str, Any]) -> None:

@@ -268,6 +268,7 @@ COMPARE = Arguments(
         Argument("published", "show numbers of the literature (default true)", "BOOL", bool, True),
         Argument("all", "everything, however wide: all tests, costs, all differences of configuration", "", bool, False),
         Argument("out", "also write report.html, table.md, table.tex, long.csv, wide.csv, comparison.json", "DIR", Path),
+        Argument("analysis", "analyze a study instead: agreement of scores, variance, selection, transfer", "", bool, False),
         Argument("strict", "exit status 2 where a metric was not measured in one way", "", bool, False),
         Argument("fail-if", "exit status 1 if a row fulfills it: 'nll > baseline + ci'", "CONDITION", str),
         Argument("neighbors", "the training examples next to the drawn samples, in the report", "", bool, False),
@@ -277,10 +278,11 @@ COMPARE = Arguments(
     ),
     about="Compare runs: seeds as one row, numbers that were measured alike as one block, differences with their tests.",
     more="""\
-RUN is a run folder, a folder of them, a pattern, or wandb:ENTITY/PROJECT[/GROUP].
+RUN is a run folder, a folder of them, a pattern, or wandb:ENTITY/PROJECT[/GROUP]; with --analysis also a CSV file.
   python -m zoo.compare runs
   python -m zoo.compare runs/vae-digits runs/gan-digits --metrics nll,elbo --out comparison
-  python -m zoo.compare runs --baseline vae --fail-if 'nll > baseline + ci'""",
+  python -m zoo.compare runs --baseline vae --fail-if 'nll > baseline + ci'
+  python -m zoo.compare runs --analysis --out study""",
     words="RUN",
 )
 

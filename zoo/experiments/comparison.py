@@ -20,7 +20,7 @@ from zoo.experiments.report import write_report
 from zoo.runs.stored import StoredEvaluation, StoredRun, find_runs, natural, read_run
 from zoo.runs.wandb_runs import read_offline, read_wandb
 
-__all__ = ["Comparison", "find"]
+__all__ = ["Comparison", "find", "fulfills"]
 
 _COUNTS = ("_standard_error", "_examples", "_samples", "_seconds")  # ends of names of what is no quality
 
@@ -366,14 +366,32 @@ def _known(name: str, names: Iterable[str], what: str) -> str:
     raise ZooError(f"no {what} {name} in these runs.{registry.suggestion(name, names)}")
 
 
-def _fulfills(run: StoredRun, condition: str) -> bool:
+def fulfills(own: Mapping[str, Any], config: Mapping[str, Any], condition: str) -> bool:
+    """Whether a run fulfills a condition as it is typed: ``model=vae``, ``model.lr!=0.001``, values also as patterns.
+
+    Arguments:
+        own: What every run has: model, data, state, seed.
+        config: Its options, by their full names; a name that one of them ends in stands for it.
+        condition: The condition.
+
+    Raises:
+        ZooError: where it is none.
+
+    Example:
+        >>> fulfills({"model": "vae"}, {"model.lr": 0.001}, "model=v*"), fulfills({}, {"model.lr": 0.001}, "lr!=0.001")
+        (True, False)
+    """
     name, equals, pattern = condition.partition("=")
     if not equals or not name.rstrip("!"):
         raise ZooError(f"--filter {condition}: NAME=VALUE or NAME!=VALUE is needed, as model=vae or model.lr!=0.001")
     wanted, name = not name.endswith("!"), name.rstrip("!")
-    own = {"model": run.model, "data": run.data, "state": run.state, "seed": run.seed, "name": run.name}
-    value = own[name] if name in own else run.config.get(name, _ending(run.config, name))
+    value = own[name] if name in own else config.get(name, _ending(config, name))
     return fnmatch.fnmatchcase(shown(value), pattern) == wanted
+
+
+def _fulfills(run: StoredRun, condition: str) -> bool:
+    own = {"model": run.model, "data": run.data, "state": run.state, "seed": run.seed, "name": run.name}
+    return fulfills(own, run.config, condition)
 
 
 def _ending(config: Mapping[str, Any], name: str) -> Any:

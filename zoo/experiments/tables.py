@@ -15,9 +15,12 @@ from zoo.files import write_atomically
 
 __all__ = [
     "COSTS",
+    "aligned",
     "cost",
+    "csv_text",
     "described",
     "digits",
+    "escape_markdown",
     "latex",
     "long_csv",
     "markdown",
@@ -156,10 +159,10 @@ def terminal(comparison: Compared, width: int | None, everything: bool) -> str:
         shown = [name for name in COSTS if any(cost(row, name) for row in comparison.rows)]
         if shown:
             rows = [[row.name, *(cost(row, name) for name in shown)] for row in comparison.rows]
-            lines += ["== costs, means over seeds", "", *_aligned([["", *(COSTS[name] for name in shown)], *rows], None), ""]
+            lines += ["== costs, means over seeds", "", *aligned([["", *(COSTS[name] for name in shown)], *rows], None), ""]
         if found := comparison.differences():
             table = [["", *(row.name for row in comparison.rows)], *([key, *values] for key, values in found.items())]
-            lines += ["== differences of configuration", "", *_aligned(table, None), ""]
+            lines += ["== differences of configuration", "", *aligned(table, None), ""]
     lines += list(notes(comparison))
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
@@ -176,7 +179,7 @@ def _block(block: Block, width: int | None, everything: bool) -> Iterator[str]:
             table.append([_cut(row.name, name_width), str(count), *marked])
         for name, scores in block.references.items():
             table.append([f"({name})", "", *(number(scores.get(each.metric), 4) for each in columns)])
-        lines = _aligned(table, None)
+        lines = aligned(table, None)
         if everything or width is None or max(map(len, lines)) <= width or len(columns) <= 1:
             break
         hidden.append(leaf(columns.pop().metric))
@@ -210,7 +213,7 @@ def _tests(column: Column, block: Block, width: int | None) -> Iterator[str]:
         interval = "" if math.isnan(of.low) else f" [{of.low:+.{places}f}, {of.high:+.{places}f}]"
         p = [number(each, 2) for each in (of.p, cell.p_corrected, cell.p_permutation, cell.p_smallest)]
         table.append([_cut(row.name, width and width // 4), f"{of.effect:+.{places}f}{interval}", *p, verdict(cell)])
-    yield from (_cut(line, width) for line in _aligned(table, None))
+    yield from (_cut(line, width) for line in aligned(table, None))
     methods = dict.fromkeys(cell.versus.method for cell in column.cells.values() if cell.versus)
     yield _cut(f"  tests: {'; '.join(methods)}", width)
     yield ""
@@ -250,7 +253,8 @@ def _cut(text: str, width: int | None) -> str:
     return f"{text[: width - 1 - half]}…{text[len(text) - half :]}"
 
 
-def _aligned(table: Sequence[Sequence[str]], width: int | None) -> list[str]:
+def aligned(table: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """The lines of a table, its columns below each other, cut to a width."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return ["  ".join(f"{text:<{size}}" for text, size in zip(row, widths, strict=True)).rstrip()[:width] for row in table]
 
@@ -301,7 +305,7 @@ def _finite(value: float) -> float | None:
 
 def long_csv(comparison: Compared) -> str:
     """A line for each cell."""
-    return _csv(records(comparison))
+    return csv_text(records(comparison))
 
 
 def wide_csv(comparison: Compared) -> str:
@@ -318,10 +322,11 @@ def wide_csv(comparison: Compared) -> str:
             for name in COSTS:
                 line[name] = row.fact(name) if not row.facts(name) or row.fact(name) is not None else cost(row, name)
             lines.append(line)
-    return _csv(lines)
+    return csv_text(lines)
 
 
-def _csv(lines: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Dictionaries as the text of a CSV file, a column for each key."""
     names = list(dict.fromkeys(name for line in lines for name in line))
     file = io.StringIO()
     writer = csv.DictWriter(file, names, lineterminator="\n")
@@ -335,9 +340,12 @@ def markdown(comparison: Compared) -> str:
     parts = []
     for block in comparison.blocks:
         head = ["", "n", *(f"{leaf(each.metric)} {_arrow(each.metric)}".strip() for each in block.columns)]
-        rows = [[_md(row.name), str(_count(block, row)), *_cells(block, row, "**{}**", _md)] for row in block.rows]
+        rows = [
+            [escape_markdown(row.name), str(_count(block, row)), *_cells(block, row, "**{}**", escape_markdown)]
+            for row in block.rows
+        ]
         rows += [
-            [f"*{_md(name)}*", "", *(number(scores.get(each.metric), 4) for each in block.columns)]
+            [f"*{escape_markdown(name)}*", "", *(number(scores.get(each.metric), 4) for each in block.columns)]
             for name, scores in block.references.items()
         ]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
@@ -346,9 +354,11 @@ def markdown(comparison: Compared) -> str:
             f"{each.name}: {leaf(each.metric)} {each.value:g} ([{each.source}]({each.url})); {said}."
             for each, said in block.published
         ]
-        listed = "\n".join(f"- {_md(line)}" if line not in published else f"- {line}" for line in (*tests, *published))
-        parts.append(f"{_md(described(block.protocol))}\n\n{table}\n\n{listed}".rstrip())
-    noted = "\n".join(f"- {_md(note)}" for note in notes(comparison))
+        listed = "\n".join(
+            f"- {escape_markdown(line)}" if line not in published else f"- {line}" for line in (*tests, *published)
+        )
+        parts.append(f"{escape_markdown(described(block.protocol))}\n\n{table}\n\n{listed}".rstrip())
+    noted = "\n".join(f"- {escape_markdown(note)}" for note in notes(comparison))
     return "\n\n".join([*parts, noted]).rstrip() + "\n"
 
 
@@ -406,7 +416,8 @@ def _arrow(metric: str) -> str:
     return {"lower": "↓", "higher": "↑", None: ""}[better(metric)]
 
 
-def _md(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """A text that Markdown shows as it is."""
     return re.sub(r"([\\|`*_\[\]<>#])", r"\\\1", text)
 
 
