@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError
-from zoo.experiments.study_worker import call, forked, warm
+from zoo.experiments.study_worker import call, die_with, forked, warm
 
 __all__ = ["Check", "Estimate", "serve"]
 
@@ -111,6 +111,7 @@ class Check:
 
 def serve() -> None:
     """Be the process of a :class:`Check`: answer each line of standard input by one of standard output."""
+    die_with(os.getppid())
     warm()
     print(json.dumps({"gpus": _gpus()}), flush=True)
     for line in sys.stdin:

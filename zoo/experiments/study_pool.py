@@ -34,6 +34,7 @@ _PROVIDERS: dict[str, tuple[str, str | None]] = {
     "kubernetes": ("KubernetesProvider", None),
 }
 _PACKAGES = {"kubernetes": "kubernetes"}  # that a provider imports
+_WORKERS = "parsl.executors.high_throughput.process_worker_pool"
 # Parsl's interchange stays for ever when the study is killed: the system is told to end it then. What a terminal sends
 # to all programs in front, as by Ctrl-C, is for the study alone.
 _INTERCHANGE = (
@@ -169,6 +170,7 @@ class Pool:
         import parsl
         from parsl.config import Config
         from parsl.executors import HighThroughputExecutor
+        from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 
         options = {key: value for key, value in self.execution.provider.items() if key not in ("name", "address")}
         options["worker_init"] = "\n".join(
@@ -182,6 +184,7 @@ class Pool:
             provider = _provider_class(name)(**options)
         except Exception as error:  # of whatever package or service it stands on
             raise ZooError(f"provider {name} can't be made: {' '.join(str(error).split())[:300]}") from error
+        python = "python" if name == "kubernetes" else shlex.quote(sys.executable)
         address = self.execution.provider.get("address", "127.0.0.1" if local else None)
         self._executor = HighThroughputExecutor(
             label="study",
@@ -191,6 +194,7 @@ class Pool:
             cores_per_worker=1e-6,  # max_workers_per_node alone decides
             heartbeat_period=2,
             heartbeat_threshold=30,
+            launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", f"{python} -m {_WORKERS}", 1),
             interchange_launch_cmd=[sys.executable, "-c", _INTERCHANGE],
             encrypted=not local,
         )
@@ -211,7 +215,6 @@ def _environment(threads: int) -> Iterator[str]:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         yield f"export {name}={threads}"
     yield "export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}"
-    yield "export PYTHONWARNINGS=ignore::DeprecationWarning:multiprocessing.popen_fork"
 
 
 @contextlib.contextmanager

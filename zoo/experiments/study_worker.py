@@ -23,7 +23,7 @@ from typing import IO, Any, Literal
 from zoo.errors import ZooError
 from zoo.experiments.study_runs import StudyRun, place_of, remove
 
-__all__ = ["Job", "Outcome", "call", "forked", "in_charge", "note", "warm", "work"]
+__all__ = ["Job", "Outcome", "call", "die_with", "forked", "in_charge", "note", "warm", "work"]
 
 _HEAVY = (
     "zoo.cli.fit",
@@ -281,7 +281,7 @@ def forked(function: Callable[[], int]) -> int:
 def _become(module: str, words: Sequence[str], log: Path, device: str | None, parent: int) -> int:
     """Be the process of a command, until its exit status."""
     os.setsid()  # Ctrl-C is for the study, which then tells its runs to stop
-    _die_with(parent)
+    die_with(parent)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -301,7 +301,7 @@ def _become(module: str, words: Sequence[str], log: Path, device: str | None, pa
     return 0
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Be killed when the parent is, where the system can do that: a run that is begun again has one process."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
