@@ -159,14 +159,14 @@ def place_of(run: StudyRun, folder: Path | None) -> Place:
 
 
 def _evaluated(run: StudyRun, folder: Path) -> bool:
-    """Whether the checkpoint was evaluated as it is to be."""
+    """Whether the checkpoint was evaluated as it is to be; it may have been removed since."""
     try:
         found = read_json(folder / "evaluation.json")
-        tested = run.tested(folder)
     except ZooError:
         return False
-    weights, command = str(found.get("weights")), found.get("command")
-    if not isinstance(found.get("metrics"), dict) or weights.partition(",")[0] != tested.stem:
+    weights, command = str(found.get("weights")).partition(",")[0], found.get("command")
+    best = (folder / "checkpoints" / "best.ckpt").exists()
+    if not isinstance(found.get("metrics"), dict) or weights != (run.checkpoint or ("best" if best else weights)):
         return False
     return not isinstance(command, str) or differing(command, run.evaluate or []) is None
 
