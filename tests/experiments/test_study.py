@@ -107,7 +107,7 @@ def test_mistakes_that_are_typed(tmp_path):
         with pytest.raises(ZooError, match=told):
             read_study(path, **options)
     with pytest.raises(
-        ZooError, match="studies/smok: there is no such file, and no study of that name. Did you mean studies/smoke"
+        ZooError, match=r"studies/smok: there is no such file, and no study of that name\. Did you mean studies/smoke"
     ):
         read_study("studies/smok")
 
@@ -165,7 +165,7 @@ def test_how_far_a_run_is(tmp_path, run):
 
 def test_a_folder_of_another_run(tmp_path, run):
     folder = leave(tmp_path / "vae-digits" / "a-s0", "finished", "python -m zoo.fit --model vae --lr 0.1")
-    with pytest.raises(ZooError, match="a run with other settings: lr 0.1 there and not given here") as caught:
+    with pytest.raises(ZooError, match=r"a run with other settings: lr 0\.1 there and not given here") as caught:
         place_of(run, folder)
     assert len(str(caught.value).splitlines()) == 2
 
@@ -222,7 +222,7 @@ def test_options_of_a_provider(monkeypatch):
     """Those of Parsl's class, where its program is there."""
     monkeypatch.setattr(study_pool.shutil, "which", lambda program: f"/usr/bin/{program}")
     require_provider({"name": "slurm", "partition": "gpu", "walltime": "1:00:00", "max_blocks": 2, "address": "login"})
-    with pytest.raises(ZooError, match="provider slurm has no option partiton. Did you mean partition"):
+    with pytest.raises(ZooError, match=r"provider slurm has no option partiton\. Did you mean partition"):
         require_provider({"name": "slurm", "partiton": "gpu"})
 
 
@@ -287,7 +287,7 @@ fit:
   model.network: mlp
   model.hidden: 16
   model.latent_dim: 2
-  max_steps: 3000
+  max_steps: 2000
   checkpoint_every: 50
   trainer.check_val_every_n_epoch: 1000
   trainer.callbacks: []
@@ -340,13 +340,11 @@ def test_kills_failures_and_a_second_study(tmp_path, monkeypatch):
         with open(log, "a") as file:
             return subprocess.Popen(command, cwd=tmp_path, stdout=file, stderr=file, start_new_session=True)
 
-    def begun() -> list[Path]:
-        return list(out.glob("runs/vae-*/*/checkpoints/last.ckpt"))
-
     first = start()
-    wait_for(lambda: len(begun()) == 2, first, log)
+    wait_for(lambda: (out / "study.lock").exists() and (out / "study.lock").read_text(), first, log)
     second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
     assert second.returncode == 2 and "a study is at work there, process" in second.stderr
+    wait_for(lambda: len(list(out.glob("runs/vae-*/*/checkpoints/last.ckpt"))) == 2, first, log)
     first.kill()
     first.wait()
     before = len(events(out))
@@ -365,7 +363,7 @@ def test_kills_failures_and_a_second_study(tmp_path, monkeypatch):
     for folder in out.glob("runs/vae-*/*"):
         assert (folder / "config-2.yaml").exists(), "it went on"
         record = json.loads((folder / "run.json").read_text())
-        assert record["state"] == "finished" and record["batches"] == 3000
+        assert record["state"] == "finished" and record["batches"] == 2000
         steps = [line.split(",")[0] for line in (folder / "metrics.csv").read_text().splitlines()[1:]]
         assert len(steps) == len(set(steps)), "no batch was counted twice"
     assert (out / "comparison" / "report.html").exists()
@@ -382,3 +380,53 @@ def test_the_time_is_over(tmp_path):
     report = run_study(study)
     assert (report.done, report.failed, report.stopped) == (0, {}, "time")
     assert "The same command goes on" in str(report)
+
+
+@pytest.mark.slow
+def test_ctrl_c(tmp_path, monkeypatch):
+    """It reaches all programs in front: the study alone hears it, its runs write their checkpoints."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    written(tmp_path, SMALL)
+    out, log = tmp_path / "out", tmp_path / "said"
+    command = [sys.executable, "-m", "zoo.study", "mine.yaml", "--out", "out", "--gpus", "0", "--only", "vae*"]
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from zoo.cli.main import main; "
+    code += "main('study', sys.argv[1:])"
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *command[3:]], cwd=tmp_path, stdout=file, stderr=file, start_new_session=True
+        )
+    wait_for(lambda: list(out.glob("runs/vae-*/*/checkpoints/last.ckpt")), process, log)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=200) == 130, log.read_text()
+    assert "SIGINT: runs write their checkpoints and stop" in log.read_text() and "Traceback" not in log.read_text()
+    states = [json.loads(path.read_text())["state"] for path in out.glob("runs/vae-*/*/run.json")]
+    assert states and set(states) == {"stopped"}
+    assert not [e["process"] for e in events(out) if alive(e["process"])]
+
+
+@pytest.mark.slow
+def test_a_dry_run(tmp_path, cli):
+    """Settings, what is missing of them, and what it takes; nothing is written."""
+    path = written(tmp_path, SMALL)
+    status, out, err = cli("study", path, "--dry-run", "--only", "vae*", "--gpus", 0, "--seeds", 2)
+    assert status == 0, err
+    row = next(line.split() for line in out.splitlines() if line.startswith("vae-lr=0.001"))
+    assert row[:5] == ["vae-lr=0.001", "2", "0", "0", "2"]
+    assert "  python -m zoo.fit --wandb off --data digits" in out and "of trainings one after the other" in out
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["mine.yaml"]
+
+
+def test_a_mistake_in_the_file_is_a_line(tmp_path, cli):
+    """Two of a kind that zoo.fit knows without torch, and one of a model's, which is looked at before anything is trained."""
+    path = written(tmp_path, SMALL.replace("data: digits", "data: digts"))
+    status, _, err = cli("study", path)
+    assert (
+        status == 2 and err.startswith(f"error: {path}: vae-lr=0.001: no data set 'digts'") and "Did you mean digits?" in err
+    )
+    path = written(tmp_path, SMALL.replace("evaluate: {}", "evaluate: {point: 3}"))
+    status, _, err = cli("study", path)
+    assert status == 2 and "no option --point. Did you mean --points?" in err
+    path = written(tmp_path, SMALL.replace("model.hidden", "model.hiden"))
+    status, _, err = cli("study", path, "--out", "out", "--gpus", 0)
+    assert status == 2 and f"{path}: vae-lr=0.001: no option --model.hiden of VAE. Did you mean --model.hidden?" in err
+    assert len(err.splitlines()) <= 2 and not list(Path("out").glob("runs/*"))
