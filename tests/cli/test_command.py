@@ -18,7 +18,7 @@ import zoo.models
 from zoo import evaluation, registry
 from zoo.cli.command import Command, expand
 from zoo.cli.main import list_zoo
-from zoo.cli.options import ENCODE, EVALUATE, FIT, SAMPLE
+from zoo.cli.options import ENCODE, EVALUATE, FIT, SAMPLE, STUDY
 from zoo.errors import ZooError
 from zoo.runs import training
 
@@ -80,6 +80,8 @@ def test_tab_completion_lists_what_there_is_and_imports_nothing_heavy():
         ("zoo.sample", "--help"),
         ("zoo.sample", "--ckpt", "x.ckpt", "--m", "3"),
         ("zoo.evaluate", "--help"),
+        ("zoo.study", "--help"),
+        ("zoo.study", "x.yaml", "--worker", "3"),
         ("zoo.evaluate", "--ckpt", "x.ckpt", "--data", "dgits"),
     ],
     ids=" ".join,
@@ -98,7 +100,7 @@ def test_the_list_names_every_model_and_data_set_and_what_it_is_for():
             assert entry.summary in text
 
 
-@pytest.mark.parametrize("arguments", [FIT, SAMPLE, ENCODE, EVALUATE], ids=lambda each: each.command)
+@pytest.mark.parametrize("arguments", [FIT, SAMPLE, ENCODE, EVALUATE, STUDY], ids=lambda each: each.command)
 def test_help_fits_on_a_screen(arguments):
     lines = arguments.help().splitlines()
     assert len(lines) <= 30

@@ -417,7 +417,7 @@ def test_a_dry_run(tmp_path, cli):
 
 
 def test_a_mistake_in_the_file_is_a_line(tmp_path, cli):
-    """Two of a kind that zoo.fit knows without torch, and one of a model's, which is looked at before anything is trained."""
+    """Two that are known without torch, and one of a model, which is looked at before anything is trained."""
     path = written(tmp_path, SMALL.replace("data: digits", "data: digts"))
     status, _, err = cli("study", path)
     assert (
