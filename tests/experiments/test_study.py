@@ -334,7 +334,7 @@ def test_kills_failures_and_a_second_study(tmp_path, monkeypatch):
     written(tmp_path, SMALL)
     (tmp_path / "broken.py").write_text(BROKEN)
     out, log = tmp_path / "out", tmp_path / "said"
-    command = [sys.executable, "-m", "zoo.study", "mine.yaml", "--out", "out", "--workers", "3", "--gpus", "0"]
+    command = [sys.executable, "-m", "zoo.study", "mine.yaml", "--out", "out", "--workers", "2", "--gpus", "0"]
 
     def start() -> subprocess.Popen:
         with open(log, "a") as file:
