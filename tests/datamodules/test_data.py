@@ -10,6 +10,8 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from jsonargparse import ArgumentParser
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 import datamodules
 from datamodules import MNIST, DataModule, Digits, DSprites, FashionMNIST, ImageFolder, Toy, dsprites
@@ -135,6 +137,17 @@ def test_digits_are_balanced_and_disjoint():
         assert (torch.bincount(part.label) / len(part)).tolist() == pytest.approx([0.1] * 10, abs=0.007)
     every = torch.cat([part.x for part in splits.values()])
     assert len(every.unique(dim=0)) == 1797
+
+
+def test_digits_are_those_of_scikit_learn():
+    """The file was made by these calls."""
+    images, labels = load_digits(return_X_y=True)
+    rest, test = train_test_split(range(len(labels)), test_size=250, stratify=labels, random_state=0)
+    train, val = train_test_split(rest, test_size=250, stratify=labels[rest], random_state=0)
+    splits = Digits().load()
+    for name, numbers in (("train", train), ("val", val), ("test", test)):
+        assert np.array_equal(splits[name].x.flatten(1), images[numbers]) and splits[name].x.dtype == torch.uint8
+        assert np.array_equal(splits[name].label, labels[numbers])
 
 
 def test_dsprites_images_are_those_of_their_factors():

@@ -12,6 +12,7 @@ from pathlib import Path
 from zoo import registry
 from zoo.cli.command import Command
 from zoo.cli.completion import completion
+from zoo.cli.importing import importing
 from zoo.cli.options import COMPARE, ENCODE, EVALUATE, FIT, SAMPLE, STUDY
 from zoo.errors import ZooError
 
@@ -36,28 +37,32 @@ def _fit(argv: list[str]) -> None:
         return
     if not (command.model or command.configs or command.ckpt_path or command.resume is not None or "--help-all" in argv):
         raise ZooError(f"no model named. Type --model NAME: {', '.join(registry.MODELS)}, or my_file.MyModel.")
-    from zoo.cli.fit import fit
+    with importing():
+        from zoo.cli.fit import fit
 
     fit(command)
 
 
 def _sample(argv: list[str]) -> None:
     options, data_options = SAMPLE.read(argv)
-    from zoo.cli.sample import sample
+    with importing():
+        from zoo.cli.sample import sample
 
     sample(data_options=data_options, **{**SAMPLE.defaults, **options})
 
 
 def _encode(argv: list[str]) -> None:
     options, data_options = ENCODE.read(argv)
-    from zoo.cli.encode import encode
+    with importing():
+        from zoo.cli.encode import encode
 
     encode(data_options=data_options, **{**ENCODE.defaults, **options})
 
 
 def _evaluate(argv: list[str]) -> None:
     options, data_options = EVALUATE.read(argv)
-    from zoo.cli.evaluate import evaluate
+    with importing():
+        from zoo.cli.evaluate import evaluate
 
     evaluate(data_options=data_options, **{**EVALUATE.defaults, **options})
 
@@ -71,7 +76,8 @@ def _compare(argv: list[str]) -> None:
         options[name] = options[name] or []
     options["metrics"] = [name for name in (options["metrics"] or "").split(",") if name]
     sizes = {name: value for name in ("samples", "examples") if (value := options.pop(name)) is not None}
-    from zoo.cli.compare import compare
+    with importing():
+        from zoo.cli.compare import compare
 
     compare(runs, evaluation={"data_options": [], **EVALUATE.defaults, **sizes}, **options)
 

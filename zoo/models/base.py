@@ -1,10 +1,12 @@
 """What every model of the zoo is: a LightningModule with an objective and samples; the steps are written once, here."""
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from types import MethodType
+from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from pytorch_lightning import Callback, LightningModule
@@ -12,7 +14,6 @@ from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from sklearn.utils.metaestimators import available_if
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -42,8 +43,24 @@ __all__ = [
 ]
 
 
-# Decorates ``log_likelihood`` of a model that has a likelihood of some data only.
-with_likelihood = available_if(lambda model: hasattr(model, "likelihood_kind"))
+class _WithLikelihood:
+    """A method that a model without ``likelihood_kind`` does not have."""
+
+    def __init__(self, method: Callable):
+        functools.update_wrapper(cast(Callable, self), method)
+        self.method = method
+
+    def __get__(self, model: Any, owner: type | None = None) -> Callable:
+        if model is None:
+            return self.method
+        if not hasattr(model, "likelihood_kind"):
+            raise AttributeError(f"{type(model).__name__} has no likelihood of these data")
+        return MethodType(self.method, model)
+
+
+def with_likelihood(method: Callable) -> Any:
+    """Decorates ``log_likelihood`` of a model that has a likelihood of some data only."""
+    return _WithLikelihood(method)
 
 
 @runtime_checkable
