@@ -86,6 +86,7 @@ def test_a_typed_option_wins_over_the_file(tmp_path):
         ("seeds: 2", "run: {workers: 0}", "run.workers 0: a number of 1 or more is needed"),
         ("seeds: 2", "compare: {metric: nll}", "compare: no setting metric. Did you mean metrics?"),
         ("seeds: 2", "run: {provider: {partition: gpu}}", "run.provider has no name"),
+        ("seeds: 2", "analysis: yess", "analysis yess: true or false is accepted"),
         ("blocks:", "block:", "no setting block. Did you mean blocks?"),
         ("fit: {model: vae}", "fit: [model]", "names with values are needed"),
     ],
@@ -161,6 +162,9 @@ def test_how_far_a_run_is(tmp_path, run):
     for changed in ({"weights": "best"}, {"command": "python -m zoo.evaluate --ckpt x --points 6"}):
         (folder / "evaluation.json").write_text(json.dumps({**told, **changed}))
         assert place_of(run, folder) == "trained"
+    (folder / "evaluation.json").write_text(json.dumps(told))
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    assert place_of(run, folder) == "done", "its checkpoints may be removed"
 
 
 def test_a_folder_of_another_run(tmp_path, run):

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import IO, Any
 
 from zoo.errors import ZooError
+from zoo.experiments.analysis import analyze
 from zoo.experiments.comparison import Comparison, find
 from zoo.experiments.study_check import Check, Estimate
 from zoo.experiments.study_file import Setting, StudyFile
@@ -116,7 +117,8 @@ def run_study(study: StudyFile) -> StudyReport:
     A run is missing or not by its folder alone: ``run.json`` says whether it was trained, ``evaluation.json`` whether it was
     evaluated. One that was interrupted goes on from its ``last.ckpt``; one that failed or diverged is tried again and then
     reported, while the others go on. The study's folder gets ``runs``, ``logs``, ``runs.csv`` (all settings and scores of
-    each run) and ``comparison``. Ctrl-C and SIGTERM stop runs, which write their checkpoints; the same call goes on.
+    each run), ``comparison`` and, where the file asks for it, ``analysis``. Ctrl-C and SIGTERM stop runs, which write their
+    checkpoints; the same call goes on.
 
     Arguments:
         study: What :func:`zoo.experiments.study_file.read_study` has read.
@@ -144,7 +146,17 @@ def run_study(study: StudyFile) -> StudyReport:
         _write_table(study)
         if report.done and report.stopped in (None, "time"):
             compared(study).save(study.out / "comparison")
+            if study.analysis:
+                _analyze(study)
         return report
+
+
+def _analyze(study: StudyFile) -> None:
+    """The tables and figures of a study of disentanglement, of what is there of it."""
+    try:
+        analyze([study.out / "runs"]).write(study.out / "analysis")
+    except ZooError as error:
+        say(f"no analysis: {error}")
 
 
 def compared(study: StudyFile) -> Comparison:

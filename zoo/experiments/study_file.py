@@ -17,7 +17,7 @@ from zoo.files import read_yaml
 
 __all__ = ["Execution", "Setting", "StudyFile", "read_study"]
 
-_KEYS = ("out", "fit", "evaluate", "seeds", "blocks", "compare", "run")
+_KEYS = ("out", "fit", "evaluate", "seeds", "blocks", "compare", "analysis", "run")
 _BLOCK = ("name", "fit", "evaluate", "seeds", "grid")
 _COMPARE = ("by", "metrics", "sort", "filter", "baseline", "published")
 _OURS = {  # options of zoo.fit that the study gives
@@ -97,6 +97,7 @@ class StudyFile:
         out: The study's folder.
         settings: Its settings, in the order of the file.
         compare: Options of :class:`zoo.experiments.comparison.Comparison`.
+        analysis: Whether scores of disentanglement are analyzed too, by :func:`zoo.experiments.analysis.analyze`.
         execution: How runs are executed.
     """
 
@@ -104,6 +105,7 @@ class StudyFile:
     out: Path
     settings: tuple[Setting, ...]
     compare: Mapping[str, Any]
+    analysis: bool
     execution: Execution
 
     @property
@@ -179,7 +181,9 @@ def read_study(
         settings = _chosen(settings, only)
     _known(f"{path}: compare", top["compare"], _COMPARE)
     place = Path(out or content.get("out") or Path("studies", path.stem)).expanduser()
-    return StudyFile(path, place, tuple(settings), top["compare"], _execution(path, top["run"], execution))
+    if not isinstance(analysis := content.get("analysis", False), bool):
+        raise ZooError(f"{path}: analysis {analysis}: true or false is accepted.")
+    return StudyFile(path, place, tuple(settings), top["compare"], analysis, _execution(path, top["run"], execution))
 
 
 def _known(where: str, section: Mapping[str, Any], known: Sequence[str]) -> None:

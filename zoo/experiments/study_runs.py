@@ -165,8 +165,8 @@ def _evaluated(run: StudyRun, folder: Path) -> bool:
     except ZooError:
         return False
     weights, command = str(found.get("weights")).partition(",")[0], found.get("command")
-    best = (folder / "checkpoints" / "best.ckpt").exists()
-    if not isinstance(found.get("metrics"), dict) or weights != (run.checkpoint or ("best" if best else weights)):
+    there = [name for name in ("best", "last") if (folder / "checkpoints" / f"{name}.ckpt").exists()]
+    if not isinstance(found.get("metrics"), dict) or weights != (run.checkpoint or next(iter(there), weights)):
         return False
     return not isinstance(command, str) or differing(command, run.evaluate or []) is None
 
