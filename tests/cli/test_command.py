@@ -114,7 +114,7 @@ def test_help_fits_on_a_screen(arguments):
     [
         (SAMPLE, evaluation.sample, {"ckpt", "out", "device", "trust", "what", "data", "mean"}),  # mean: true in pictures
         (ENCODE, evaluation.encode, {"ckpt", "data", "out", "device", "trust"}),
-        (EVALUATE, evaluation.evaluate, {"ckpt", "data", "gpus", "out", "trust"}),
+        (EVALUATE, evaluation.evaluate, {"ckpt", "data", "gpus", "out", "trust", "neighbors"}),
         (FIT, training.fit, {"model", "data", "gpus", "config", "ckpt_path", "seed"}),
     ],
     ids=["sample", "encode", "evaluate", "fit"],

@@ -120,6 +120,32 @@ def test_scores_that_are_left_out(blocks, scores):
     assert evaluate(vae(blocks), blocks, scores=scores, **QUIET).disentanglement == []
 
 
+def test_metrics_are_chosen_by_name_and_group(blocks):
+    """Scores of codes and of samples by one option; what is not named is not computed."""
+    options = {"sample_count": 30, "features": "raw", **SMALL, **QUIET}
+    found = evaluate(vae(blocks), blocks, metrics="mig,memorization,", **options)
+    assert {"test/mig", "test/authenticity_pixels"} <= found.metrics.keys()
+    assert not {"test/sap", "test/nll", "test/fd_pixels"} & found.metrics.keys()
+    assert "test/nll" in evaluate(vae(blocks), blocks, metrics=["nll"], **options).metrics
+    assert evaluate(vae(blocks), blocks, metrics="none", **options).disentanglement == []
+    gan = evaluate(GAN(Toy("ring").spec), Toy("ring", size=500), metrics="all", **options)
+    assert {"test/fd_points", "test/mmd_fuse_p_points"} <= gan.metrics.keys()
+    assert gan.missing["test/nll"] == "GAN has no likelihood"
+    refused = ({"metrics": "memorisation"}, "Did you mean memorization"), ({"metrics": "fd", "scores": "mig"}, "either")
+    for given, message in refused:
+        with pytest.raises(ZooError, match=message):
+            evaluate(vae(blocks), blocks, **given, **options)
+
+
+def test_features_that_can_t_be_are_refused_before_the_test(digits, monkeypatch):
+    monkeypatch.setattr(Trainer, "test", None)
+    for kind in ("incpetion", "efficientnet_lite0", "torch.nn.Flatten:none.pt"):
+        with pytest.raises(ZooError):
+            evaluate(vae(digits), digits, sample_scores="fd", features=kind, **QUIET)
+    with pytest.raises(ZooError, match="images"):
+        evaluate(GAN(Toy("ring").spec), Toy("ring"), sample_scores="fd", features="cnn", **QUIET)
+
+
 def test_both_representations(blocks):
     reports = evaluate(vae(blocks), blocks, scores="mig", representation="both", **SMALL, **QUIET).disentanglement
     assert [report.representation for report in reports] == ["mean", "sampled"]

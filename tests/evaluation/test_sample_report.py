@@ -210,6 +210,7 @@ def test_data_of_your_own():
 def test_scores_are_chosen_by_name_and_group():
     assert requested_sample_scores("all") == SAMPLE_SCORES
     assert requested_sample_scores(["kid", "tests"]) == (*SAMPLE_GROUPS["tests"], "kid")
+    assert requested_sample_scores("kid,") == ("kid",)
     assert requested_sample_scores("none") == requested_sample_scores(None) == ()
     with pytest.raises(ZooError, match="Did you mean memorization"):
         requested_sample_scores("fd,memorisation")

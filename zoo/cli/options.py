@@ -180,6 +180,12 @@ EVALUATE = Arguments(
         _CKPT,
         *_DATA,
         Argument(
+            "metrics",
+            "only these, and what the model logs: nll, names or groups of --scores and --sample_scores, or all",
+            "LIST",
+            str,
+        ),
+        Argument(
             "samples",
             "importance samples per example for log p(x), of models that have one (default 0: none)",
             "K",
@@ -220,8 +226,9 @@ EVALUATE = Arguments(
         ),
         Argument(
             "sample_scores",
-            "scores of samples beside test examples: all, none (default), or c2st,mmd,mmd_fuse,fd,fd_infinity,kid,\n"
-            "mind,sliced_wasserstein,prdc,clipped,c_t,authenticity,modes",
+            "scores of samples beside test examples: all, none (default), or tests (c2st,mmd,mmd_fuse), distances\n"
+            "(fd,fd_infinity,kid,mind,sliced_wasserstein), neighborhoods (prdc,clipped), memorization (c_t,authenticity),\n"
+            "modes",
             "LIST",
             str,
         ),

@@ -117,4 +117,4 @@ def unknown_option(option: str, whose: str, near: Iterable[str]) -> ZooError:
     """The error for an option that is none, with the nearest of those that there are."""
     near = list(near)
     hint = registry.suggestion(option, near) or f" There are {', '.join(near[:8])}{', ...' if len(near) > 8 else '.'}"
-    return ZooError(f"no option {option}{whose}.{hint}\n`--model NAME --help` lists the options.")
+    return ZooError(f"no option {option}{whose}.{hint}\n`--help` lists the options, beside `--model NAME` those of a model.")

@@ -20,16 +20,24 @@ from torch import nn
 from zoo import environment
 from zoo.distributed import from_first
 from zoo.errors import ZooError
-from zoo.evaluation.disentanglement import Sizes
+from zoo.evaluation.disentanglement import ALL_SCORES, Sizes
 from zoo.evaluation.disentanglement_report import DisentanglementReport, disentanglement_report, requested_scores
-from zoo.evaluation.features import Features, features_for
+from zoo.evaluation.features import Features, features_for, require_features
 from zoo.evaluation.inference import inference
 from zoo.evaluation.likelihood import STANDARD_ERROR, Likelihood, likelihood_of_examples
-from zoo.evaluation.sample_report import SampleReport, requested_sample_scores, sample_report
+from zoo.evaluation.sample_report import (
+    SAMPLE_GROUPS,
+    SAMPLE_SCORES,
+    SampleReport,
+    requested_sample_scores,
+    sample_report,
+)
 from zoo.files import write_atomically
+from zoo.metrics.disentanglement.scores import GROUPS
 from zoo.models.base import GenerativeModule, HasLikelihood
 from zoo.options import require_at_least
 from zoo.progress import progress_bar
+from zoo.registry import suggestion
 from zoo.spec import spec_of
 
 __all__ = ["SCHEMA", "Evaluation", "evaluate"]
@@ -149,6 +157,7 @@ def evaluate(
     model: GenerativeModule,
     data: LightningDataModule,
     *,
+    metrics: str | Sequence[str] | None = None,
     samples: int = 0,
     examples: int | None = None,
     scores: str | Sequence[str] | None = None,
@@ -179,6 +188,8 @@ def evaluate(
     Arguments:
         model: The model, as :func:`zoo.load` gives it or as training left it.
         data: Data of the shape and levels that the model was made for.
+        metrics: ``nll``, and names or groups of ``scores`` and ``sample_scores``, in a list or with commas between them:
+            these alone, and what the model logs by itself. ``"all"`` for all that there can be.
         samples: Importance samples for each example, for log p(x); 0 for none. Above 0 the model needs a likelihood.
         examples: Only the first so many test examples are taken for ``samples``; all if not given.
         scores: Disentanglement scores: ``"all"``, ``"none"``, or names or groups of :func:`zoo.metrics.score_codes`,
@@ -219,9 +230,15 @@ def evaluate(
     require_at_least(1, examples=examples, repeats=repeats)
     require_at_least(2, points=points, num_train=num_train, sample_count=sample_count)
     _require_same_data(model, data)
+    if metrics is not None:
+        if scores is not None or sample_scores is not None:
+            raise ZooError("metrics beside scores or sample_scores: give either that one or these.")
+        samples, scores, sample_scores = _named(metrics, samples, isinstance(model, HasLikelihood))
     if samples and not isinstance(model, HasLikelihood):
         raise ZooError(f"--samples {samples}: {type(model).__name__} has no likelihood; leave --samples out.")
-    requested, of_samples = requested_scores(model, data, scores, representation), requested_sample_scores(sample_scores)
+    if of_samples := requested_sample_scores(sample_scores):
+        require_features(data, features)
+    requested = requested_scores(model, data, scores, representation)
     device, begun = model.device, time.perf_counter()
     # The first process computes some scores alone, and the others wait.
     several = (len(devices) if isinstance(devices, list) else torch.cuda.device_count() if devices == -1 else devices) > 1
@@ -240,18 +257,18 @@ def evaluate(
         enable_progress_bar=progress,
     )
     try:
-        metrics: dict[str, float] = {}
+        found: dict[str, float] = {}
         likelihood = None
         if absent is None:
             with inference(model, seed):
-                (found,) = trainer.test(model, data, verbose=False)
-            metrics |= found
+                (logged,) = trainer.test(model, data, verbose=False)
+            found |= logged
         model.to(trainer.strategy.root_device)
         if samples:
             likelihood = likelihood_of_examples(
                 model, data, samples=samples, examples=examples, seed=seed, progress=progress
             )
-            metrics |= likelihood.metrics
+            found |= likelihood.metrics
         sizes = Sizes(points, points // 2, num_train, num_train // 2)
         how: dict[str, Any] = {"sizes": sizes, "repeats": repeats, "seed": seed, "progress": progress}
         reports = from_first(
@@ -273,19 +290,19 @@ def evaluate(
     finally:
         model.to(device)
     count = len(data.splits["test"]) if absent is None and hasattr(data, "splits") else None
-    metrics |= {name: value for report in reports for name, value in report.metrics.items()}
-    metrics |= sampled.metrics if sampled is not None else {}
+    found |= {name: value for report in reports for name, value in report.metrics.items()}
+    found |= sampled.metrics if sampled is not None else {}
     return Evaluation(
         model=type(model).__name__,
         data=model.spec.name,
         examples=count,
         seed=seed,
-        metrics=metrics,
+        metrics=found,
         disentanglement=reports,
         levels=model.spec.levels,
-        protocol=_protocol(metrics, count, likelihood, reports, sampled, getattr(model, "likelihood_kind", None)),
+        protocol=_protocol(found, count, likelihood, reports, sampled, getattr(model, "likelihood_kind", None)),
         likelihood=likelihood,
-        missing={name: why for name, why in _missing(model, likelihood, requested, absent).items() if name not in metrics},
+        missing={name: why for name, why in _missing(model, likelihood, requested, absent).items() if name not in found},
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         samples_per_second=speed,
         seconds=time.perf_counter() - begun,
@@ -297,6 +314,24 @@ def evaluate(
         },
         samples=sampled,
     )
+
+
+def _named(
+    metrics: str | Sequence[str], samples: int, likelihood: bool
+) -> tuple[int, str | list[str] | None, str | list[str] | None]:
+    """What names of metrics stand for: importance samples, scores of codes, and scores of samples."""
+    of_codes, of_samples = {*GROUPS, *ALL_SCORES}, {*SAMPLE_GROUPS, *SAMPLE_SCORES}
+    known = ["all", "none", "nll", *GROUPS, *ALL_SCORES, *SAMPLE_GROUPS, *SAMPLE_SCORES]
+    words = [word for word in (metrics.split(",") if isinstance(metrics, str) else metrics) if word]
+    for word in words:
+        if word not in known:
+            near = suggestion(word, known)
+            raise ZooError(f"metric {word!r}: nll, all, or a score or group of codes or of samples is accepted.{near}")
+    if "nll" in words or ("all" in words and likelihood):
+        samples = max(samples, 1)
+    if "all" in words:
+        return samples, None, "all"
+    return samples, [word for word in words if word in of_codes], [word for word in words if word in of_samples]
 
 
 def _protocol(

@@ -27,6 +27,7 @@ __all__ = [
     "RawFeatures",
     "StackedFeatures",
     "features_for",
+    "require_features",
 ]
 
 _BATCH = 500
@@ -304,6 +305,14 @@ def _classified(data: LightningDataModule) -> LightningDataModule:
     """What a classifier of the data is trained on: what a channel of them shows, where they say what that is."""
     channels = getattr(data, "channels", None)
     return channels if isinstance(channels, LightningDataModule) else data
+
+
+def require_features(data: LightningDataModule, kind: str | nn.Module | Features | None) -> None:
+    """ZooError for features that these data can't have, so far as it is known before a classifier is trained."""
+    if kind == "cnn":
+        _ = spec_of(data).image_shape
+    elif kind is not None:
+        features_for(data, kind)
 
 
 def _has_labels(data: LightningDataModule, seed: int) -> bool:

@@ -195,7 +195,7 @@ def requested_sample_scores(names: str | Iterable[str] | None) -> tuple[str, ...
         ZooError: for a name that is none.
     """
     chosen: list[str] = []
-    for name in names.split(",") if isinstance(names, str) else names or ():
+    for name in filter(None, names.split(",") if isinstance(names, str) else names or ()):
         if name not in ("all", "none", *SAMPLE_GROUPS, *SAMPLE_SCORES):
             known = ["all", "none", *SAMPLE_GROUPS, *SAMPLE_SCORES]
             raise ZooError(f"sample score {name!r}: {', '.join(known)} are accepted.{suggestion(name, known)}")
