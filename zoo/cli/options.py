@@ -12,7 +12,7 @@ __all__ = ["COMPARE", "ENCODE", "EVALUATE", "FIT", "SAMPLE", "STUDY"]
 
 
 def _names(names: Iterable[str]) -> str:
-    return "\n".join(textwrap.wrap(", ".join(names), 80))
+    return "\n".join(textwrap.wrap(", ".join(names), 90))
 
 
 FIT = Arguments(
