@@ -3,6 +3,7 @@
     python results/compare.py likelihoods --root FOLDER_WITH_MNIST
     python results/compare.py dequantization
     python results/compare.py dequantization_mnist --root FOLDER_WITH_MNIST
+    python results/compare.py modes
 
 The settings are the presets in configs/; a method is what it changes in them. Rows that the table holds are not computed
 again, so that an interrupted comparison goes on. ``--table`` prints it for docs/results.md.
@@ -32,13 +33,12 @@ class Method(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Methods that are trained alike, what is measured of each, and on how much."""
+    """Methods that are trained alike, what is measured of each, and by which arguments of ``python -m zoo.evaluate``."""
 
     methods: tuple[Method, ...]
     measured: tuple[str, ...]
     checkpoint: str
-    samples: int
-    examples: int
+    evaluated: str
 
 
 _SYLVESTER = "--model.posterior sylvester_orthogonal --model.posterior_options {directions:16}"
@@ -56,8 +56,7 @@ COMPARISONS = {
         ),
         measured=("elbo", "kl", *_NLL, "active_units"),
         checkpoint="best",
-        samples=1000,
-        examples=1000,
+        evaluated="--samples 1000 --examples 1000",
     ),
     "dequantization": Comparison(
         # as many parameters each, within 4 %, by the number of filters
@@ -69,8 +68,7 @@ COMPARISONS = {
         ),
         measured=("elbo", "bits_per_dim", "log_q", *_NLL, "nll_bits_per_dim", "inversion_error"),
         checkpoint="last",
-        samples=64,
-        examples=180,
+        evaluated="--samples 64 --examples 180",
     ),
     "dequantization_mnist": Comparison(
         methods=(
@@ -79,8 +77,16 @@ COMPARISONS = {
         ),
         measured=("elbo", "bits_per_dim", "log_q", *_NLL, "nll_bits_per_dim", "inversion_error"),
         checkpoint="last",
-        samples=16,
-        examples=50,
+        evaluated="--samples 16 --examples 50",
+    ),
+    "modes": Comparison(
+        methods=(
+            Method("ring", "--model gan --data toy_ring"),
+            Method("grid", "--model gan --data toy_grid"),
+        ),
+        measured=("modes_points", "near_modes_points", "kl_modes_points"),
+        checkpoint="last",
+        evaluated="--sample_scores modes --sample_count 10000",
     ),
 }
 
@@ -101,8 +107,8 @@ def row(comparison: Comparison, method: Method, seed: int, runs: Path, data: lis
     trained = seconds()
     run = max(root.glob("*/*"), key=lambda folder: int(folder.name))
     checkpoint = run / "checkpoints" / f"{comparison.checkpoint}.ckpt"
-    sizes = ["--samples", str(comparison.samples), "--examples", str(comparison.examples)]
-    subprocess.run([sys.executable, "-m", "zoo.evaluate", "--ckpt", str(checkpoint), *sizes], check=True)
+    evaluated = comparison.evaluated.split()
+    subprocess.run([sys.executable, "-m", "zoo.evaluate", "--ckpt", str(checkpoint), *evaluated], check=True)
     report = json.loads((run / "evaluation.json").read_text())
     weights = torch.load(checkpoint, weights_only=True)["state_dict"].values()
     return {
@@ -144,6 +150,7 @@ def main() -> None:
     parser.add_argument("--root", default="data", help="folder with MNIST's files, or where to download them")
     parser.add_argument("--runs", type=Path, default=Path("runs/results"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", help="only these: several processes may write one table")
     parser.add_argument("--table", action="store_true", help="only print what is there, in Markdown")
     options = parser.parse_args()
     comparison = COMPARISONS[options.comparison]
@@ -154,7 +161,7 @@ def main() -> None:
     done = {(each["method"], int(each["seed"])) for each in csv.DictReader(out.open())} if out.exists() else set()
     for seed in options.seeds:
         for method in comparison.methods:
-            if (method.name, seed) in done:
+            if (method.name, seed) in done or (options.methods and method.name not in options.methods):
                 continue
             found = row(comparison, method, seed, options.runs, ["--data.root", options.root])
             with out.open("a", newline="") as file:

@@ -61,7 +61,7 @@ MODELS = {
     "pixelcnn": Entry("zoo.models.PixelCNN", "autoregressive model of images by gated masked convolutions"),
     "memorizer": Entry("zoo.models.Memorizer", "a narrow Gaussian around every training example, exact likelihood"),
     "noise_mixture": Entry("zoo.models.NoiseMixture", "1 % a trained model with a likelihood, 99 % noise"),
-    "gan": Entry("zoo.models.GAN", "generative adversarial network: five losses, R1, spectral norm, MLP or DCGAN networks"),
+    "gan": Entry("zoo.models.GAN", "generative adversarial network: six losses, R1, R2, spectral norm; MLP or DCGAN"),
 }
 
 

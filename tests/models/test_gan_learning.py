@@ -11,6 +11,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 import zoo
 from datamodules import Digits, Toy
+from zoo.metrics import mode_coverage
 
 
 def trained(cli, *options: object):
@@ -34,6 +35,17 @@ def test_ring(cli, options, floor):
     share = torch.bincount(mode[good], minlength=8) / len(good)
     assert good.float().mean() > floor
     assert share.min() > 0.05
+
+
+@pytest.mark.slow
+def test_grid(cli):
+    """All 25 modes, and at least 80 % of the samples within 3 sigma of one."""
+    model, data = trained(cli, "--data", "toy_grid"), Toy("grid")
+    torch.manual_seed(0)
+    found = mode_coverage(model.sample(10_000), data.means, data.std)
+    assert found.modes == 25
+    assert found.share > 0.8
+    assert found.kl < 0.1
 
 
 @pytest.fixture(scope="module")
