@@ -239,6 +239,7 @@ def test_without_parsl(monkeypatch, cli, tmp_path):
 def test_a_command_leaves_nothing_behind(tmp_path, monkeypatch):
     """It is forked: what it changes is its own, and a crash is an exit status."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "changes.py").write_text(
         "import os, sys, warnings, torch\n"
         "warnings.simplefilter('ignore'); torch.manual_seed(3); torch.set_num_threads(2); os.environ['LEFT'] = '1'\n"
@@ -249,6 +250,9 @@ def test_a_command_leaves_nothing_behind(tmp_path, monkeypatch):
     filters, log = list(warnings.filters), tmp_path / "log"
     assert call("changes", ["7"], log, "3", lambda: False) == 7
     assert "['changes', '7'] '3'" in log.read_text().replace(str(tmp_path / "changes.py"), "changes")
+    log.unlink()
+    assert call("changes", ["4"], log, None, lambda: False, warm=False) == 4, "by a Python of its own"
+    assert "'4'] ''" in log.read_text()
     assert warnings.filters == filters and "LEFT" not in os.environ
     assert call("dies", [], log, None, lambda: False) == -signal.SIGKILL
     assert call("raises", [], log, None, lambda: False) == 1 and "ValueError: wrong" in log.read_text()

@@ -319,6 +319,7 @@ STUDY = Arguments(
         ),
         Argument("per_gpu", "runs that share a GPU; workers beyond that are on the CPU", "N", int, least=1),
         Argument("retries", "how often a run that failed or diverged is tried again (default 1)", "N", int, least=0),
+        Argument("warm", "false: each command imports torch anew, and is not forked from a worker that has", "BOOL", bool),
         Argument("minutes", "stop cleanly after so many; the same command goes on", "M", float),
     ),
     about="Train and evaluate many models, what is missing of them, and compare them.",

@@ -258,7 +258,9 @@ class _Work:
                 bar.update(self.report.done - bar.n)
 
     def _submit(self, pool: Pool, run: StudyRun, anew: bool = False) -> None:
-        job = Job(run, str(self.study.out.resolve()), self.lock.token, self.deadline, self.pinned, anew)
+        job = Job(
+            run, str(self.study.out.resolve()), self.lock.token, self.deadline, self.pinned, anew, self.study.execution.warm
+        )
         self.futures[pool.submit(job)] = run
 
     def _outcome(self, run: StudyRun, future: "Future[Outcome]") -> Outcome | None:

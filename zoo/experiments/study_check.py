@@ -67,7 +67,7 @@ class Check:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path, **libraries},
+            env={**os.environ, "PYTHONPATH": path, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", **libraries},
         )
         self.gpus = int(self._answer()["gpus"])
 

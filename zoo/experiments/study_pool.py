@@ -214,6 +214,7 @@ def _environment(threads: int) -> Iterator[str]:
     yield f"export PYTHONPATH={shlex.quote(os.pathsep.join([os.getcwd(), home]))}:$PYTHONPATH"
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         yield f"export {name}={threads}"
+    yield "export PYTORCH_NVML_BASED_CUDA_CHECK=1"  # else to ask whether there is a GPU may begin what can't be forked
     yield "export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}"
 
 

@@ -49,6 +49,7 @@ class Job:
         deadline: The time, in seconds since 1970, after which nothing is computed any more.
         devices: What ``CUDA_VISIBLE_DEVICES`` is for each worker of a node, in turn; None for a worker on the CPU.
         anew: Whether what is there of it is of no use.
+        warm: Whether commands are forked from a process that has imported torch, or import anew.
     """
 
     run: StudyRun
@@ -57,6 +58,7 @@ class Job:
     deadline: float | None = None
     devices: tuple[str | None, ...] = ()
     anew: bool = False
+    warm: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def work(job: Job) -> Outcome:
     """
     if not in_charge(job):
         return Outcome("stopped")
-    warm()
+    if job.warm:
+        warm()
     note(job, "begin")
     outcome = Outcome("failed", "its worker was interrupted")
     try:
@@ -220,10 +223,12 @@ def _command(job: Job, module: str, words: Sequence[str], device: str | None) ->
     """
     with open(_log(job), "a") as log:
         log.write(f"$ python -m {module} {' '.join(words)}\n")
-    return call(module, words, _log(job), device, lambda: not in_charge(job))
+    return call(module, words, _log(job), device, lambda: not in_charge(job), job.warm)
 
 
-def call(module: str, words: Sequence[str], log: Path, device: str | None, unwanted: Callable[[], bool]) -> int:
+def call(
+    module: str, words: Sequence[str], log: Path, device: str | None, unwanted: Callable[[], bool], warm: bool = True
+) -> int:
     """``python -m module words`` in a process that is forked from this one, which has imported all that takes long.
 
     Arguments:
@@ -232,12 +237,13 @@ def call(module: str, words: Sequence[str], log: Path, device: str | None, unwan
         log: Where its output goes, at the end of what is there.
         device: The GPU, as ``CUDA_VISIBLE_DEVICES`` names it; None for none.
         unwanted: Asked every second: whether the process is to stop. It is then sent SIGTERM, and after a minute SIGKILL.
+        warm: False for a Python that imports anew.
 
     Returns:
         Its exit status; the negative number of the signal that ended it.
     """
     parent = os.getpid()
-    child = forked(lambda: _become(module, words, log, device, parent))
+    child = forked(lambda: _become(module, words, log, device, parent, warm))
     asked: float | None = None
     looked = time.monotonic()
     try:
@@ -278,7 +284,7 @@ def forked(function: Callable[[], int]) -> int:
         os._exit(status)  # what the worker registered for its own end is not this process's
 
 
-def _become(module: str, words: Sequence[str], log: Path, device: str | None, parent: int) -> int:
+def _become(module: str, words: Sequence[str], log: Path, device: str | None, parent: int, warm: bool) -> int:
     """Be the process of a command, until its exit status."""
     os.setsid()  # Ctrl-C is for the study, which then tells its runs to stop
     die_with(parent)
@@ -289,10 +295,12 @@ def _become(module: str, words: Sequence[str], log: Path, device: str | None, pa
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    os.environ["CUDA_VISIBLE_DEVICES"] = device if device is not None else ""
+    if not warm:
+        os.execv(sys.executable, [sys.executable, "-m", module, *words])
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering=1, closefd=False)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, closefd=False)  # type: ignore[misc]
-    os.environ["CUDA_VISIBLE_DEVICES"] = device if device is not None else ""
     sys.argv = [module, *words]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
