@@ -114,6 +114,36 @@ def test_other_protocols_are_other_blocks(runs, tmp_path):
     assert sorted(means) == [1, 3]
 
 
+def test_other_protocols_side_by_side(runs, tmp_path, cli):
+    """A column for each way in one block, named by what differs; ranked by itself, and never averaged."""
+    for seed in range(2):
+        how = {"test/nll": {"kind": "exact", "n": EXAMPLES}}
+        write_run(runs / f"other/{seed}", "gan", seed, metrics={"test/nll": 80.0 + seed, "test/loss": 0.5}, protocol=how)
+    comparison = Comparison([runs], side_by_side=True)
+    (block,) = comparison.blocks
+    titles = [column.title for column in block.columns]
+    assert titles == ["nll (bound)", "nll (exact)", "elbo", "loss"]
+    bound, exact = block.columns[:2]
+    assert exact.cells["gan"].values == [80.0, 81.0] and bound.cells["gan"].values == []
+    assert bound.cells["gan"].reason == "measured in another way"
+    assert bound.reference.startswith("vae") and exact.reference is None, "alone in its column"
+    assert comparison.incomparable == ["test/nll (2 ways)"]
+    assert [len(block.columns) for block in Comparison([runs]).blocks] == [3, 1]
+    status, out, err = cli("compare", runs, "--side-by-side", "--metrics", "nll", "--out", tmp_path / "out")
+    assert status == 0, err
+    assert "nll (bound)" in out and "nll (exact)" in out
+    assert "nll (exact)" in (tmp_path / "out" / "report.html").read_text()
+    assert (tmp_path / "out" / "table.md").read_text().count("nll (exact) ↓ |") == 1
+    write_run(runs / "other/9", "gan", 9, metrics={"test/nll": 1.0},
+              protocol={"test/nll": {"kind": "bound", "draws": 5000, "n": EXAMPLES}})  # fmt: skip
+    for path in runs.rglob("evaluation.json"):
+        path.write_text(path.read_text().replace(f', "examples_sha256": "{64 * "0"}"', ""))
+    (block,) = Comparison([runs], side_by_side=True).blocks
+    assert [column.title for column in block.columns][:3] == [
+        f"nll (kind {each})" for each in ("bound, draws 100", "exact", "bound, draws 5,000")
+    ]
+
+
 def test_an_evaluation_of_before_protocols_stands_alone(runs):
     path = next(iter(sorted(runs.rglob("evaluation.json"))))
     content = json.loads(path.read_text())

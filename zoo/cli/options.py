@@ -273,6 +273,9 @@ COMPARE = Arguments(
         Argument("filter", "only some runs: model=vae, model.lr!=0.001, state=finished", "KEY=VALUE", str, several=True),
         Argument("baseline", "compare with this row, and not with the best", "ROW", str),
         Argument("published", "show numbers of the literature (default true)", "BOOL", bool, True),
+        Argument(
+            "side-by-side", "what was measured in several ways as columns of one table, not in a table each", "", bool, False
+        ),
         Argument("all", "everything, however wide: all tests, costs, all differences of configuration", "", bool, False),
         Argument("out", "also write report.html, table.md, table.tex, long.csv, wide.csv, comparison.json", "DIR", Path),
         Argument("analysis", "analyze a study instead: agreement of scores, variance, selection, transfer", "", bool, False),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.experiments.published import Published
+from zoo.experiments.quantities import leaf
 from zoo.experiments.statistics import Difference, Summary
 from zoo.runs.stored import StoredEvaluation, StoredRun
 
@@ -81,12 +82,24 @@ class Column:
         protocol: How it was measured.
         cells: A cell for each row of the block, by the row's name.
         reference: The row that the others are compared with; None where nothing is ranked.
+        way: What tells it from other columns of its metric in its block; empty where there are none.
     """
 
     metric: str
     protocol: dict[str, Any]
     cells: dict[str, Cell] = field(default_factory=dict)
     reference: str | None = None
+    way: str = ""
+
+    @property
+    def title(self) -> str:
+        """The metric's name without its split, and how it was measured where others of that name are beside it.
+
+        Example:
+            >>> Column("test/nll", {"kind": "exact"}, way="exact").title
+            'nll (exact)'
+        """
+        return leaf(self.metric) + (f" ({self.way})" if self.way else "")
 
 
 @dataclass

@@ -75,6 +75,8 @@ class Comparison(Compared):
             patterns.
         baseline: The name of the row, or a pattern of it, with which all others are compared.
         published: Whether numbers of the literature are shown.
+        side_by_side: Whether a metric that was measured in several ways has a column for each of them in one block, and not
+            a block for each. They are as little ranked together.
 
     Raises:
         ZooError: where no run is left, and for names that there are not.
@@ -99,6 +101,7 @@ class Comparison(Compared):
         filter: Sequence[str] = (),
         baseline: str | None = None,
         published: bool = True,
+        side_by_side: bool = False,
     ):
         given = list(runs)
         read = find([each for each in given if not isinstance(each, StoredRun)])
@@ -112,7 +115,7 @@ class Comparison(Compared):
         self.metrics = _chosen(metrics, self.runs)
         self.rows = self._rows()
         self.baseline = self._named(baseline) if baseline is not None else None
-        self.blocks = self._blocks()
+        self.blocks = self._blocks(side_by_side)
         for block in self.blocks:
             for column in block.columns:
                 self.problems += contrast(column, self.baseline)
@@ -197,8 +200,11 @@ class Comparison(Compared):
             raise ZooError(f"--baseline {pattern}: {what} of that name among {', '.join(names)[:400]}.")
         return found[0]
 
-    def _blocks(self) -> list[Block]:
-        """A block for each kind of data, split and weights; one more for each other way in which a metric was measured."""
+    def _blocks(self, side_by_side: bool) -> list[Block]:
+        """A block for each kind of data, split and weights; one more for each other way in which a metric was measured.
+
+        Or, side by side, one more column.
+        """
         found: dict[str, dict[str, dict[str, dict[str, Cell]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
         for row in self.rows:
             for run in row.runs:
@@ -216,12 +222,15 @@ class Comparison(Compared):
                 metric: sorted(ways.items(), key=lambda way: (-sum(len(cell.values) for cell in way[1].values()), way[0]))
                 for metric, ways in by_metric.items()
             }
-            for i in range(max(map(len, ways.values()))):
+            most = max(map(len, ways.values()))
+            for chosen in [range(most)] if side_by_side else [range(i, i + 1) for i in range(most)]:
                 columns = [
                     Column(metric, json.loads(ways[metric][i][0]), dict(ways[metric][i][1]))
                     for metric in sorted(ways, key=order)
+                    for i in chosen
                     if len(ways[metric]) > i
                 ]
+                _tell_apart(columns)
                 named = {name for column in columns for name in column.cells}
                 rows = [row for row in self.rows if row.name in named]
                 for column in columns:
@@ -280,6 +289,18 @@ class Comparison(Compared):
                 block.rows.sort(key=lambda row, means=means: (means[row.name], natural(row.name)))  # type: ignore[misc]
 
 
+def _tell_apart(columns: Sequence[Column]) -> None:
+    """Say of columns of one metric in what their protocols differ: exact or bound, where that tells all of them apart."""
+    for metric, count in Counter(column.metric for column in columns).items():
+        of = [column for column in columns if column.metric == metric]
+        keys = sorted({key for column in of for key in column.protocol}, key=lambda key: (key != "kind", key))
+        different = {key: len({_key({key: column.protocol.get(key)}) for column in of}) for key in keys}
+        for column in of if count > 1 else ():
+            kind = column.protocol.get("kind")
+            told = {key: column.protocol.get(key) for key in keys if different[key] > 1}
+            column.way = str(kind) if different.get("kind") == count else tables.described(told)
+
+
 def _references(columns: Sequence[Column]) -> dict[str, dict[str, float]]:
     """The rows of sample scores that say what a model's own mean: a floor, a memorizer, a ceiling."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
@@ -310,7 +331,7 @@ def _reason(row: Row, metric: str) -> str:
             if metric in evaluation.metrics and not math.isfinite(evaluation.metrics[metric]):
                 return "not finite"
             if metric in evaluation.metrics:
-                return "measured in another way: see another block"
+                return "measured in another way"
     return "not measured"
 
 

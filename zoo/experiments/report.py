@@ -102,10 +102,10 @@ def _block(block: Block, number_: int) -> str:
         return "<section><h2>Nothing was measured</h2></section>"
     ways: dict[str, list[str]] = {}
     for column in block.columns:
-        ways.setdefault(described(column.protocol), []).append(leaf(column.metric))
+        ways.setdefault(described(column.protocol), []).append(column.title)
     told = "; ".join(f"{_e(', '.join(names))}: {_e(way)}" for way, names in ways.items())
     arrows = {"lower": " ↓", "higher": " ↑", None: ""}
-    head = ["row", "n", *(_e(leaf(each.metric)) + arrows[better(each.metric)] for each in block.columns)]
+    head = ["row", "n", *(_e(each.title) + arrows[better(each.metric)] for each in block.columns)]
     rows = []
     for row in block.rows:
         count = max((of.n for each in block.columns if (of := each.cells[row.name].summary)), default=0)
@@ -155,7 +155,7 @@ def _tests(column: Column, block: Block, number_: int) -> str:
             )
         )
     head = ["row", "difference [95 %]", "p", "p, Holm", "p, Welch", "p, permutation", "least p", "verdict", "test"]
-    name = _e(leaf(column.metric))
+    name = _e(column.title)
     opened = " open" if number_ == 0 and column is next(each for each in block.columns if each.reference) else ""
     return (
         f"<details{opened}><summary>{name}: differences from {_e(column.reference)}</summary>{_table(head, rows)}</details>"

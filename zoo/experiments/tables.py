@@ -171,7 +171,7 @@ def _block(block: Block, width: int | None, everything: bool) -> Iterator[str]:
     columns, hidden = list(block.columns), []
     name_width = None if width is None or everything else max(width * 2 // 5, 12)
     while True:
-        table = [["", "n", *(leaf(each.metric) for each in columns)]]
+        table = [["", "n", *(each.title for each in columns)]]
         for row in block.rows:
             cells = [each.cells[row.name] for each in columns]
             count = max((cell.summary.n for cell in cells if cell.summary), default=0)
@@ -182,19 +182,19 @@ def _block(block: Block, width: int | None, everything: bool) -> Iterator[str]:
         lines = aligned(table, None)
         if everything or width is None or max(map(len, lines)) <= width or len(columns) <= 1:
             break
-        hidden.append(leaf(columns.pop().metric))
+        hidden.append(columns.pop().title)
     yield from (line[:width] if width and not everything else line for line in lines)
     if hidden:
         yield _cut(f"and {len(hidden)} more columns: {', '.join(reversed(hidden))} (--all)", width)
     ways: dict[str, list[str]] = {}
     for column in columns:
-        ways.setdefault(described(column.protocol), []).append(leaf(column.metric))
+        ways.setdefault(described(column.protocol), []).append(column.title)
     yield from (_cut(f"  {', '.join(names)}: {way}", None if everything else width) for way, names in ways.items())
     empty: dict[tuple[str, str], list[str]] = {}
     for column in columns:
         for row in block.rows:
             if reason := column.cells[row.name].reason:
-                empty.setdefault((row.name, reason), []).append(leaf(column.metric))
+                empty.setdefault((row.name, reason), []).append(column.title)
     for (name, reason), metrics in empty.items():
         yield _cut(f"  empty: {name}, {', '.join(metrics)}: {reason}", width if not everything else None)
 
@@ -203,7 +203,7 @@ def _tests(column: Column, block: Block, width: int | None) -> Iterator[str]:
     if column.reference is None:
         return
     way = better(column.metric)
-    yield _cut(f"{leaf(column.metric)} ({way} is better), differences from {column.reference}:", width)
+    yield _cut(f"{column.title} ({way} is better), differences from {column.reference}:", width)
     table = [["", "difference, 95 % interval", "p", "Holm", "permutation", "least", ""]]
     for row in block.rows:
         cell = column.cells[row.name]
@@ -318,7 +318,7 @@ def wide_csv(comparison: Compared) -> str:
                 of = column.cells[row.name].summary
                 for name in ("n", "mean", "low", "high"):
                     value = getattr(of, name) if of else None
-                    line[f"{leaf(column.metric)}_{name}"] = _finite(value) if value is not None else None
+                    line[f"{column.title}_{name}"] = _finite(value) if value is not None else None
             for name in COSTS:
                 line[name] = row.fact(name) if not row.facts(name) or row.fact(name) is not None else cost(row, name)
             lines.append(line)
@@ -339,7 +339,7 @@ def markdown(comparison: Compared) -> str:
     """The blocks as tables of Markdown, then their tests and notes."""
     parts = []
     for block in comparison.blocks:
-        head = ["", "n", *(f"{leaf(each.metric)} {_arrow(each.metric)}".strip() for each in block.columns)]
+        head = ["", "n", *(f"{each.title} {_arrow(each.metric)}".strip() for each in block.columns)]
         rows = [
             [escape_markdown(row.name), str(_count(block, row)), *_cells(block, row, "**{}**", escape_markdown)]
             for row in block.rows
@@ -367,7 +367,7 @@ def latex(comparison: Compared) -> str:
     parts = []
     for block in comparison.blocks:
         arrows = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "": ""}
-        names = [f"{_tex(leaf(each.metric))} {arrows[_arrow(each.metric)]}".strip() for each in block.columns]
+        names = [f"{_tex(each.title)} {arrows[_arrow(each.metric)]}".strip() for each in block.columns]
         head = " & ".join(["", "$n$", *names])
         rows = [
             " & ".join([_tex(row.name), str(_count(block, row)), *_cells(block, row, r"\textbf{{{}}}", _tex)])
@@ -406,7 +406,7 @@ def _sentences(column: Column, block: Block) -> Iterator[str]:
             continue
         of, places = cell.versus, digits(cell)
         yield (
-            f"{leaf(column.metric)}, {row.name} − {column.reference}: {of.effect:+.{places}f} "
+            f"{column.title}, {row.name} − {column.reference}: {of.effect:+.{places}f} "
             f"[{of.low:+.{places}f}, {of.high:+.{places}f}], {of.method}: p = {number(of.p, 2)}, "
             f"Holm {number(cell.p_corrected, 2)}, permutation {number(cell.p_permutation, 2) or 'none'}: {verdict(cell)}"
         )
