@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class DSprites(FactorGrid):
         original: Path of the published npz; its images are then used instead of the drawn ones (3 in 20,000 differ, by
             a pixel each). :meth:`render` draws all the same.
         factors: The values that are kept of some factors; see :class:`FactorGrid`. Only what is kept is drawn.
+        correlate, hold_out: Factors that are correlated in training, and combinations that are held out of it; see
+            :class:`FactorGrid`.
         batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
     Raises:
@@ -61,14 +63,15 @@ class DSprites(FactorGrid):
         size: int | None = None,
         original: str | None = None,
         factors: dict[str, list[int]] | None = None,
+        correlate: dict[str, Any] | None = None,
+        hold_out: dict[str, list[int]] | None = None,
         batch_size: int = 64,
         eval_batch_size: int | None = None,
         seed: int | None = None,
         on_device: bool = True,
     ):
-        super().__init__(
-            resolution, factors, batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, on_device=on_device
-        )
+        common = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "seed": seed, "on_device": on_device}
+        super().__init__(resolution, factors, correlate, hold_out, **common)
         if resolution < 8 or resolution % 8:
             raise ZooError(f"resolution {resolution}: a multiple of 8 is needed; the published images have 64.")
         if size is not None and not 10 <= size <= self.count:
@@ -95,7 +98,8 @@ class DSprites(FactorGrid):
             if split == "train":  # its batches are shuffled; of the others the first ones are to be a fair sample
                 numbers = np.sort(numbers)
             factors = self.factors_of(numbers).to(torch.uint8)
-            splits[split] = Arrays(torch.from_numpy(rows(numbers)), factors=factors, transform=self._seen)
+            weights = self.weights_of(numbers) if split == "train" else None
+            splits[split] = Arrays(torch.from_numpy(rows(numbers)), factors=factors, transform=self._seen, weights=weights)
         return splits
 
     def render(self, factors: Tensor) -> Tensor:

@@ -71,7 +71,8 @@ class BackgroundDSprites(_Painted):
     Arguments:
         image: Path of the picture, made to fit into 350x274 pixels as The Scream is (at another resolution in proportion);
             scikit-learn's photograph of a temple, ``china``, if not given.
-        resolution, size, original, factors, batch_size, eval_batch_size, seed, on_device: See :class:`DSprites`.
+        resolution, size, original, factors, correlate, hold_out: See :class:`DSprites`.
+        batch_size, eval_batch_size, seed, on_device: See :class:`DSprites`.
 
     Raises:
         ZooError: where there is no such picture, or one that is too small to be cropped.
@@ -130,7 +131,8 @@ class ScreamDSprites(BackgroundDSprites):
 
     Arguments:
         image: Path of a picture of the painting.
-        resolution, size, original, factors, batch_size, eval_batch_size, seed, on_device: See :class:`DSprites`.
+        resolution, size, original, factors, correlate, hold_out: See :class:`DSprites`.
+        batch_size, eval_batch_size, seed, on_device: See :class:`DSprites`.
 
     Raises:
         ZooError: as :class:`BackgroundDSprites`, and without a picture.

@@ -31,7 +31,7 @@ class FactorFiles(FactorGrid):
 
     Arguments:
         root: Folder where the files are, or will be downloaded to.
-        resolution, factors: See :class:`FactorGrid`.
+        resolution, factors, correlate, hold_out: See :class:`FactorGrid`.
         batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
     Raises:
@@ -48,7 +48,7 @@ class FactorFiles(FactorGrid):
             raise ZooError(f"resolution {self.resolution}: 1 or more is needed.")
         self.root = Path(root).expanduser()
         # Empty until they are loaded.
-        self.images = torch.empty(0, dtype=torch.uint8)  # (count, C, H, W), the splits one after the other
+        self.images = torch.empty(0, dtype=torch.uint8)  # (count, C, H, W), the splits one after the other, then the rest
         self.rows = np.empty(0, np.int64)  # of the images with these numbers; -1 for those that are not kept
 
     @abstractmethod
@@ -72,12 +72,15 @@ class FactorFiles(FactorGrid):
     def load(self) -> dict[str, Arrays]:
         """The three splits, always the same."""
         numbers = self.split_numbers()
-        self.images = self._decoded(np.concatenate(list(numbers.values())))
+        inside = np.concatenate(list(numbers.values()))
+        # What is held out leaves test images that are in no split; they are there to be rendered.
+        self.images = self._decoded(np.concatenate([inside, np.setdiff1d(self.kept_numbers(), inside)]))
         splits, start = {}, 0
         for split, part in numbers.items():
             # Slices, not copies: the images may be larger than the memory.
             images = self.images[start : start + len(part)]
-            splits[split] = Arrays(images, factors=self.factors_of(part).to(torch.uint8))
+            weights = self.weights_of(part) if split == "train" else None
+            splits[split] = Arrays(images, factors=self.factors_of(part).to(torch.uint8), weights=weights)
             start += len(part)
         return splits
 
@@ -103,7 +106,8 @@ class FactorFiles(FactorGrid):
         self.rows = np.full(self.copies * int(np.prod(list(self.grid.values()))), -1)
         self.rows[order] = np.arange(len(order))
         stats = [(os.fsencode(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        key = hashlib.sha256(repr((2, self.resolution, self.kept, stats)).encode()).hexdigest()[:24]
+        held_out = () if self.held_out is None else (self.held_out,)  # they lie in another order
+        key = hashlib.sha256(repr((2, self.resolution, self.kept, stats, *held_out)).encode()).hexdigest()[:24]
         shape = (len(order), *self.spec.shape)
         return memory_mapped(f"{self.title}-{key}.npy", shape, lambda images: self._fill(images, paths), self.spec.dtype)
 

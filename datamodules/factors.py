@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from datamodules.base import DataModule
+from datamodules.shifts import Correlation, HeldOut, listing
 from zoo.errors import ZooError
 from zoo.options import require_between
 from zoo.spec import DataSpec
@@ -31,15 +32,26 @@ class FactorGrid(DataModule):
     Splits: 80 % train, 10 % validation, 10 % test, by one fixed permutation of the whole grid. A subset leaves each image
     in its split, so what is trained on a part is tested on the whole without an image seen before.
 
+    With ``correlate`` an epoch is as many draws, with replacement, from the training images, of probabilities
+    :math:`p(i, j)`; validation and test have each of their images once, uncorrelated. With ``hold_out`` training and
+    validation have those of their images that are not held out, and the test split has all images that are held out, of all
+    three splits; the other test images are in none. Factors that are drawn for scores are those of the whole, uniform and
+    independent, whatever training is shown.
+
     Arguments:
         resolution: Height and width.
         factors: The values that are kept of some factors, by their indices in the whole grid: ``{"shape": [0, 2],
             "scale": [5]}``. They are numbered anew, in increasing order; a factor of one value is no factor any more and
             leaves the spec. All values of all other factors are kept.
+        correlate: Factors that go together in training, and how strongly (:class:`Correlation`): ``{"scale": "posX",
+            "strength": 0.2}``.
+        hold_out: Combinations that are held out of training (:class:`HeldOut`): those of which each of these factors has one
+            of these values, by their indices in the whole grid: ``{"shape": [2], "orientation": [0, 1, 2]}``.
         batch_size, eval_batch_size, seed, on_device: See :class:`DataModule`.
 
     Raises:
-        ZooError: for a factor that is not there, values out of range, and too few images for three splits.
+        ZooError: for a factor that is not there, values out of range, a strength of 0 or less, where all is held out, and
+            too few images for three splits.
     """
 
     title: ClassVar[str]
@@ -49,13 +61,22 @@ class FactorGrid(DataModule):
     levels: ClassVar[int] = 256
     deterministic: ClassVar[bool] = True  # whether equal factors render equal images
 
-    def __init__(self, resolution: int = 64, factors: dict[str, list[int]] | None = None, **options: Any):
+    def __init__(
+        self,
+        resolution: int = 64,
+        factors: dict[str, list[int]] | None = None,
+        correlate: dict[str, Any] | None = None,
+        hold_out: dict[str, list[int]] | None = None,
+        **options: Any,
+    ):
         super().__init__(**options)
         require_between(1, 1024, resolution=resolution)
         self.resolution = resolution
         self.kept = {name: _kept(name, size, factors or {}) for name, size in self.grid.items()}
         if unknown := [name for name in factors or {} if name not in self.grid]:
             raise ZooError(f"no factor {unknown[0]!r} in {self.title}: it has {', '.join(self.grid)}.")
+        self.correlation = None if correlate is None else Correlation.of(correlate, self.factor_names, self.title)
+        self.held_out = None if hold_out is None else HeldOut.of(hold_out, self.kept, self.title)
 
     @property
     def spec(self) -> DataSpec:
@@ -69,7 +90,8 @@ class FactorGrid(DataModule):
         """What stands in the brackets of the spec's name."""
         pixels = [f"{self.resolution}px"] if self.resolution != 64 else []
         fewer = (name for name, size in self.grid.items() if len(self.kept[name]) < size)
-        return pixels + [f"{name}={_listing(self.kept[name])}" for name in fewer]
+        shifts = [str(shift) for shift in (self.correlation, self.held_out) if shift is not None]
+        return pixels + [f"{name}={listing(self.kept[name])}" for name in fewer] + shifts
 
     @property
     def factor_names(self) -> tuple[str, ...]:
@@ -116,19 +138,47 @@ class FactorGrid(DataModule):
 
     def factors_of(self, numbers: np.ndarray) -> Tensor:
         """Factors (n, K) int64 of the images with these numbers, all of them kept: the inverse of :meth:`numbers`."""
-        places = zip(self.grid, np.unravel_index(numbers // self.copies, tuple(self.grid.values())), strict=True)
-        columns = [np.searchsorted(self.kept[name], place) for name, place in places if len(self.kept[name]) > 1]
+        places = self._places_of(numbers)
+        columns = [np.searchsorted(self.kept[name], places[name]) for name in self.factor_names]
         return torch.from_numpy(np.stack(columns, axis=1).astype(np.int64))
 
+    def weights_of(self, numbers: np.ndarray) -> Tensor | None:
+        """How frequent the images with these numbers are in training, (n,) float64; None where all are alike."""
+        if self.correlation is None:
+            return None
+        factors = dict(zip(self.factor_names, self.factors_of(numbers).numpy().T, strict=True))
+        sizes = dict(zip(self.factor_names, self.factor_sizes, strict=True))
+        return torch.from_numpy(self.correlation.weights(factors, sizes))
+
+    def _places_of(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """Class indices (n,) of each factor in the whole grid of the images with these numbers."""
+        return dict(zip(self.grid, np.unravel_index(numbers // self.copies, tuple(self.grid.values())), strict=True))
+
+    def kept_numbers(self) -> np.ndarray:
+        """The numbers (count,) of all images that are kept, in increasing order."""
+        whole = np.arange(math.prod(self.grid.values()) * self.copies).reshape(*self.grid.values(), self.copies)
+        return whole[np.ix_(*self.kept.values(), range(self.copies))].ravel()
+
     def split_numbers(self, size: int | None = None) -> dict[str, np.ndarray]:
-        """The numbers of each split's images, in the order of the fixed permutation; the first ``size`` in all if given."""
+        """The numbers of each split's images, in the order of the fixed permutation; the first ``size`` in all if given.
+
+        Raises:
+            ZooError: where a split would be empty, and where there are fewer than ``size`` images.
+        """
         total = math.prod(self.grid.values()) * self.copies
         order = np.random.RandomState(0).permutation(total)  # NumPy promises never to change this stream
-        kept = np.zeros((*self.grid.values(), self.copies), bool)
-        kept[np.ix_(*self.kept.values(), range(self.copies))] = True
-        kept = kept.reshape(-1)[order]
+        kept = np.zeros(total, bool)
+        kept[self.kept_numbers()] = True
+        kept = kept[order]
         parts = [order[start:end][kept[start:end]] for start, end in pairwise(round(end * total) for end in _ENDS)]
-        shares = np.cumsum([0, *map(len, parts)]) * ((size or self.count) / self.count)
+        if self.held_out is not None:
+            held = [self.held_out(self._places_of(part)) for part in parts]
+            unseen = np.concatenate([part[rows] for part, rows in zip(parts, held, strict=True)])
+            parts = [parts[0][~held[0]], parts[1][~held[1]], unseen]
+        count = sum(map(len, parts))
+        if size is not None and size > count:
+            raise ZooError(f"size {size}: with what is held out there are {count} images; leave it out for all.")
+        shares = np.cumsum([0, *map(len, parts)]) * ((size or count) / count)
         parts = [part[: round(end) - round(start)] for part, (start, end) in zip(parts, pairwise(shares), strict=True)]
         if not all(map(len, parts)):
             sizes = " / ".join(str(len(part)) for part in parts)
@@ -143,9 +193,3 @@ def _kept(name: str, size: int, factors: Mapping[str, Sequence[int]]) -> tuple[i
         given = list(factors[name])
         raise ZooError(f"{name}: {given} can't be kept: one or more of 0 to {size - 1} are accepted, once each.")
     return values
-
-
-def _listing(values: Sequence[int]) -> str:
-    """``0-9`` for a run of values, ``0+10+20`` for others."""
-    run = len(values) > 2 and values[-1] - values[0] == len(values) - 1
-    return f"{values[0]}-{values[-1]}" if run else "+".join(map(str, values))

@@ -23,6 +23,7 @@ class Arrays:
         factors: (N, K) class indices, or None.
         label: (N,) classes, or None.
         transform: ``(x, generator) -> x`` on the gathered batch, on its device: binarization, unpacking, noise.
+        weights: (N,) float64, how frequent the examples are in training, in any unit; None where all are alike.
     """
 
     def __init__(
@@ -31,8 +32,9 @@ class Arrays:
         factors: Tensor | None = None,
         label: Tensor | None = None,
         transform: Callable[[Tensor, Generator], Tensor] | None = None,
+        weights: Tensor | None = None,
     ):
-        self.x, self.factors, self.label, self.transform = x, factors, label, transform
+        self.x, self.factors, self.label, self.transform, self.weights = x, factors, label, transform, weights
 
     def __len__(self) -> int:
         return len(self.x)
@@ -50,12 +52,12 @@ class Arrays:
     def to(self, device: torch.device) -> "Arrays":
         """The same examples on another device."""
         factors, label = (t if t is None else t.to(device) for t in (self.factors, self.label))
-        return type(self)(self.x.to(device), factors, label, self.transform)
+        return type(self)(self.x.to(device), factors, label, self.transform, self.weights)
 
     def subset(self, index: Tensor | slice) -> "Arrays":
         """The examples at ``index`` (M,), copied; those of a slice are not."""
-        factors, label = (t if t is None else t[index] for t in (self.factors, self.label))
-        return type(self)(self.x[index], factors, label, self.transform)
+        factors, label, weights = (t if t is None else t[index] for t in (self.factors, self.label, self.weights))
+        return type(self)(self.x[index], factors, label, self.transform, weights)
 
     def take(self, index: Tensor, generator: Callable[[], Generator]) -> Batch:
         """The batch of the examples at ``index`` (B,); ``generator()`` gives the batch's own random stream."""
@@ -141,10 +143,11 @@ class _Loader:
 class TrainLoader(_Loader):
     """Shuffled epochs; each ``iter`` gives the batches of the next one, or the rest of one that was not finished.
 
-    Each epoch holds every example once, in an order that depends on the seed and the epoch alone, so that any place in it is
-    one where another loader can go on, with another batch size or number of processes too. With a Trainer, epochs are the
-    Trainer's: where it ends one early (``limit_train_batches``), the next begins with an order of its own; and where it
-    overfits (``overfit_batches``), every epoch gives the batches of the first.
+    Each epoch holds every example once, or, where examples have weights, as many draws in proportion to these. Its order
+    depends on the seed and the epoch alone, so that any place in it is one where another loader can go on, with another
+    batch size or number of processes too. With a Trainer, epochs are the Trainer's: where it ends one early
+    (``limit_train_batches``), the next begins with an order of its own; and where it overfits (``overfit_batches``), every
+    epoch gives the batches of the first.
 
     Arguments:
         source: The examples.
@@ -196,7 +199,11 @@ class TrainLoader(_Loader):
     def order(self, epoch: int) -> Tensor:
         """The numbers of the examples in the order of ``epoch``, (N,)."""
         shuffle = Generator().manual_seed(int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]))
-        return torch.randperm(len(self.source), generator=shuffle).to(self.source.device)
+        if self.source.weights is None:
+            return torch.randperm(len(self.source), generator=shuffle).to(self.source.device)
+        ends = self.source.weights.cumsum(0)
+        draws = torch.rand(len(ends), generator=shuffle, dtype=torch.float64) * ends[-1]
+        return torch.searchsorted(ends, draws, right=True).clamp(max=len(ends) - 1).to(self.source.device)
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, start = self.position

@@ -204,6 +204,35 @@ def test_cars3d(tmp_path, form):
     check(Cars(str(tmp_path), batch_size=100))
 
 
+@pytest.mark.parametrize("kind", [Norb, Cars])
+def test_held_out_combinations_are_the_test_split_and_all_are_rendered(tmp_path, kind):
+    write(tmp_path, norb_files() if kind is Norb else cars_files())
+    folder = tmp_path if kind is Norb else tmp_path / "cars"
+    if kind is Cars:
+        write(folder, cars_files())
+    name = "lighting" if kind is Norb else "object"
+    hold_out, correlate = {"elevation": [0, 2], name: [1]}, {"elevation": name, "strength": 0.3}
+    data = kind(str(tmp_path), resolution=16, hold_out=hold_out, correlate=correlate)
+    data.prepare_data()
+    data.setup()
+    column = data.factor_names.index(name)
+    for split, part in data.splits.items():
+        elevation = part.factors[:, data.factor_names.index("elevation")]
+        held = ((elevation == 0) | (elevation == 2)) & (part.factors[:, column] == 1)
+        assert held.all() if split == "test" else not held.any()
+    assert len(data.splits["test"]) == data.count * 2 // (kind.grid["elevation"] * kind.grid[name])
+    assert data.splits["val"].weights is None and len(data.splits["train"].weights) == len(data.splits["train"])
+    every = torch.from_numpy(grid(kind))
+    rendered = data.render(every)  # test images that are not held out among them
+    whole = kind(str(tmp_path), resolution=16)
+    whole.setup()
+    assert len(data.images) == len(whole.images) == data.count
+    if kind is Cars:
+        assert torch.equal(rendered, whole.render(every))
+        assert torch.equal(data.splits["test"].x, whole.render(data.splits["test"].factors.long()))
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2, "they lie in another order"
+
+
 def norb_without(end, change):
     def files():
         written = norb_files()

@@ -294,7 +294,7 @@ def evaluate(
     found |= sampled.metrics if sampled is not None else {}
     return Evaluation(
         model=type(model).__name__,
-        data=model.spec.name,
+        data=spec_of(data).name,
         examples=count,
         seed=seed,
         metrics=found,
