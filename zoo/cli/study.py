@@ -26,8 +26,9 @@ def study(file: str, *, dry_run: bool, set: list[str], only: list[str], **option
         return
     report = run_study(read)
     print(report)
-    if report.done and report.stopped in (None, "time"):
-        print(f"scores of every run: {read.out}/runs.csv\ncomparison: {read.out}/comparison/report.html")
+    print(f"scores of every run: {read.out}/runs.csv")
+    if report.done and report.stopped is None:
+        print(f"comparison: {read.out}/comparison/report.html")
     if report.stopped not in (None, "time"):
         raise SystemExit({"SIGINT": 130}.get(str(report.stopped), 143))
     if report.failed:

@@ -131,6 +131,7 @@ def run_study(study: StudyFile) -> StudyReport:
             and where Parsl or its provider is not there.
     """
     require_provider(study.execution.provider)
+    began = time.time()
     with _in_charge(study.out) as lock:
         at = places(study)
         report = StudyReport(study.out, len(at), sum(place == "done" for place in at.values()))
@@ -142,9 +143,9 @@ def run_study(study: StudyFile) -> StudyReport:
                     runs = [setting.run(seed, study.out / "runs") for seed in setting.seeds]
                     if all(at[run.name] == "new" for run in runs):
                         _require_options(study, setting, runs[0], check)
-            _Work(study, lock, pinned, report).do(missing)
+            _Work(study, lock, pinned, report, began).do(missing)
         _write_table(study)
-        if report.done and report.stopped in (None, "time"):
+        if report.done and report.stopped is None:
             compared(study).save(study.out / "comparison")
             if study.analysis:
                 _analyze(study)
@@ -226,10 +227,12 @@ def _in_charge(out: Path) -> Iterator[_Lock]:
 class _Work:
     """Runs on workers, until all are done or the study is to stop."""
 
-    def __init__(self, study: StudyFile, lock: _Lock, pinned: tuple[str | None, ...], report: StudyReport):
+    def __init__(
+        self, study: StudyFile, lock: _Lock, pinned: tuple[str | None, ...], report: StudyReport, began: float
+    ):
         self.study, self.lock, self.pinned, self.report = study, lock, pinned, report
         minutes = study.execution.minutes
-        self.deadline = None if minutes is None else time.time() + 60 * minutes
+        self.deadline = None if minutes is None else began + 60 * minutes
         self.tries: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.events = _Events(study.out / "events.jsonl")
@@ -254,7 +257,7 @@ class _Work:
                     say("The time is over: runs write their checkpoints.")
                 running = self.events.running()
                 left = self.report.total - self.report.done - len(self.report.failed)
-                bar.set_postfix({"running": running, "failed": len(self.report.failed), "left": left}, refresh=False)
+                bar.set_postfix({"running": running, "failed": len(self.report.failed), "left": left}, refresh=True)
                 bar.update(self.report.done - bar.n)
 
     def _submit(self, pool: Pool, run: StudyRun, anew: bool = False) -> None:
