@@ -13,7 +13,7 @@ from zoo.distributions.priors import PRIORS
 from zoo.evaluation.disentanglement import ALL_SCORES
 from zoo.metrics.elbo_surgery import ELBOSurgery, log_aggregate
 from zoo.models import VAE
-from zoo.spec import DataSpec
+from zoo.spec import Batch, DataSpec
 
 VECTORS = DataSpec("vectors", (3,))
 
@@ -76,7 +76,7 @@ def test_the_metric_estimates_the_integrals(d, full):
     surgery = ELBOSurgery()
     prior = Independent(Normal(torch.zeros(d), torch.ones(d)), 1)
     for number in torch.arange(4000).split(300):
-        surgery.update(number, lambda n: SampledPosterior(gaussians(mean[n], scale[n])), prior)
+        surgery.update(SampledPosterior(gaussians(mean[number], scale[number])), prior)
     information, marginal = by_quadrature(*finite(d, full))
     found = surgery.compute()
     # log q(z|x) - log q(z) varies by less than 1 nat, so that 4,000 draws leave 0.016: three and a half times that
@@ -97,14 +97,14 @@ def test_the_aggregate_is_torchs_mixture(full):
 def test_information_of_points_far_apart_is_the_logarithm_of_their_number():
     surgery = ELBOSurgery()
     x = 100 * torch.arange(50.0).unsqueeze(1)
-    surgery.update(x, lambda x: SampledPosterior(gaussians(x, torch.ones_like(x))), PRIORS["normal"](1)())
+    surgery.update(SampledPosterior(gaussians(x, torch.ones_like(x))), PRIORS["normal"](1)())
     assert surgery.compute()["index_code_information"].item() == pytest.approx(math.log(50), abs=1e-9)
 
 
 def test_points_are_spread_and_bounded():
     surgery, seen = ELBOSurgery(points=100), torch.arange(950.0).unsqueeze(1)
     for batch in seen.split(64):
-        surgery.update(batch, lambda x: SampledPosterior(gaussians(x, torch.ones_like(x))), PRIORS["normal"](1)())
+        surgery.update(SampledPosterior(gaussians(batch, torch.ones_like(batch))), PRIORS["normal"](1)())
         assert sum(map(len, surgery.mean)) <= 100
     assert torch.equal(torch.cat(surgery.mean), seen[::16])
     surgery.reset()
@@ -115,7 +115,7 @@ def test_the_draws_come_from_a_stream_of_their_own():
     model, x = VAE(VECTORS, hidden=8, latent_dim=2), torch.randn(30, 3)
     before, found = torch.get_rng_state(), []
     for _ in range(2):
-        model.elbo_surgery.update(x, model.q, model.prior())
+        model.elbo_surgery.update(model.q(x), model.prior())
         found.append(model.elbo_surgery.compute())
         model.elbo_surgery.reset()
     assert torch.equal(torch.get_rng_state(), before)
@@ -150,3 +150,23 @@ def test_a_vae_logs_all_three(posterior, prior, tmp_path):
 def test_its_metrics_are_no_scores_names():
     """Both are logged of one model, under ``val/`` and ``test/``."""
     assert not {"index_code_information", "marginal_kl"} & set(ALL_SCORES)
+
+
+@pytest.mark.parametrize("prior", ["normal", "vamp"])
+def test_a_held_out_batch_is_encoded_once(prior):
+    """By the objective and the surgery together; and the next batch, of the same tensor, anew."""
+    torch.set_default_dtype(torch.float32)
+    model, calls = VAE(VECTORS, hidden=8, latent_dim=2, prior=prior), []
+    model.encoder.register_forward_hook(lambda module, args, output: calls.append(len(output)))
+    batch = Batch(torch.randn(30, 3))
+    pseudo = [100] if prior == "vamp" else []
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    loader = torch.utils.data.DataLoader([batch, batch], batch_size=None)
+    trainer.validate(model, loader, verbose=False)
+    assert calls == [30, *pseudo] * 2
+    trainer.test(model, loader, verbose=False)
+    assert calls == [30, *pseudo] * 4
+    model.eval()
+    for _ in range(2):
+        model.objective(batch)
+    assert calls == [30, *pseudo] * 6

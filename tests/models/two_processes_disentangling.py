@@ -78,7 +78,7 @@ def gradients(folder: Path) -> dict:
     found["rows"] = (together.detach(), rows.grad)
 
     surgery, model = ELBOSurgery(), Loss("beta-TC").model
-    surgery.update(examples()[: 7 if rank == 0 else 5], model.q, model.prior())
+    surgery.update(model.q(examples()[: 7 if rank == 0 else 5]), model.prior())
     found["surgery"] = surgery.compute()
     return found
 

@@ -1,7 +1,6 @@
 """The KL term of a VAE in two: what codes tell of examples, and how far the aggregate posterior is from the prior."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -86,24 +85,24 @@ class ELBOSurgery(Metric):
         self._forget()
 
     @torch.no_grad()
-    def update(self, x: Tensor, posterior: Callable[[Tensor], SampledPosterior], prior: Distribution) -> None:
-        """Adds those of the examples x (B, ...) that are used; ``posterior`` gives q(z|x) for them."""
-        start, stop, total = share(len(x))
+    def update(self, q: SampledPosterior, prior: Distribution) -> None:
+        """Adds those examples of a batch that are used, of which ``q`` is q(z|x)."""
+        start, stop, total = share(len(q.base.mean))
         # Examples are numbered over all batches and processes; those are used whose number the stride divides.
         first, last, end = self._seen + start, self._seen + stop, self._seen + total
         used, before = self._used(last) - self._used(first), self._used(first) - self._used(self._seen)
-        together = self._used(end) - self._used(self._seen)
-        x, self._seen = x[-first % self._stride :: self._stride], end
+        together, chosen = self._used(end) - self._used(self._seen), slice(-first % self._stride, None, self._stride)
+        self._seen = end
         if used > 0:
-            if (gaussian := (q := posterior(x)).gaussian) is None:
+            if q.gaussian is None:
                 return
-            mean, scale = gaussian
+            mean, scale = (parameter[chosen] for parameter in q.gaussian)
             random = torch.Generator(mean.device).manual_seed(end)
             shape = (together, mean.shape[1])
             noise = torch.randn(shape, generator=random, device=mean.device, dtype=mean.dtype)[before : before + used]
             z = mean + ((scale * noise.unsqueeze(1)).sum(-1) if scale.dim() == 3 else scale * noise)
             kl = q.kl(prior)
-            kl = q.base.log_prob(z) - prior.log_prob(z) if kl is None else kl
+            kl = _gaussians(mean, scale).log_prob(z) - prior.log_prob(z) if kl is None else kl[chosen]
             for name, value in zip(_STATES, (z, mean, scale, kl), strict=True):
                 getattr(self, name).append(value)
             self._numbers += range(first + -first % self._stride, last, self._stride)

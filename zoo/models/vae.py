@@ -1,6 +1,7 @@
 """The variational autoencoder as five parts: encoder, posterior, prior, decoder, likelihood."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -134,6 +135,7 @@ class VAE(GenerativeModule):
                 raise ZooError(f"a vamp prior needs a posterior with a density, diagonal or full; {found} has none")
             self.prior.bind(self.spec.shape, self._pseudo_posterior)
         self.elbo_surgery = ELBOSurgery()
+        self._held_out: list[tuple[Tensor, SampledPosterior, Distribution]] | None = None
 
     @property
     def encoder_features(self) -> int:
@@ -192,7 +194,7 @@ class VAE(GenerativeModule):
 
     def terms(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | float, dict[str, Tensor]]:
         """log p(x|z), the mean over the batch at one draw of z each; :meth:`kl_terms`; then what :meth:`penalty` gives."""
-        q, prior = self.q(batch.x), self.prior()
+        q, prior = self._posterior_and_prior(batch.x)
         z, log_q = q.rsample_and_log_prob()
         log_p = self.likelihood.log_prob(batch.x, self.decoder_output(z)).mean()
         return log_p, self.kl_terms(q, prior, z, log_q), *self.penalty(batch, q, z)
@@ -210,15 +212,34 @@ class VAE(GenerativeModule):
             terms["capacity"] = kl.new_full((), self.kl.target(t))
         return self.kl(kl_terms, t) - log_p + penalty, terms
 
+    @contextmanager
+    def _encoded_once(self) -> Iterator[None]:
+        """Within it the posteriors of a batch, and the prior, are computed once, however often they are asked for."""
+        self._held_out = []
+        try:
+            yield
+        finally:
+            self._held_out = None
+
+    def _posterior_and_prior(self, x: Tensor) -> tuple[SampledPosterior, Distribution]:
+        """q(z|x) and p(z)."""
+        if self._held_out is None:
+            return self.q(x), self.prior()
+        if not any(of is x for of, *_ in self._held_out):
+            self._held_out.append((x, self.q(x), self.prior()))
+        return next((q, prior) for of, q, prior in self._held_out if of is x)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The objective on held-out examples, and their codes for the surgery of the KL term."""
-        super().validation_step(batch, batch_idx)
-        self.elbo_surgery.update(batch.x, self.q, self.prior())
+        with self._encoded_once():
+            super().validation_step(batch, batch_idx)
+            self.elbo_surgery.update(*self._posterior_and_prior(batch.x))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """The same on test examples."""
-        super().test_step(batch, batch_idx)
-        self.elbo_surgery.update(batch.x, self.q, self.prior())
+        with self._encoded_once():
+            super().test_step(batch, batch_idx)
+            self.elbo_surgery.update(*self._posterior_and_prior(batch.x))
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an epoch that was interrupted has left."""
