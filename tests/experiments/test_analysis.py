@@ -466,6 +466,6 @@ def test_the_command(cli, tmp_path, folders):
         ("--baseline", "vae"),
     ):
         status, _, err = cli("compare", folders, "--analysis", *option)
-        assert status == 2 and f"{option[0]} is of a comparison" in err
+        assert status == 2 and f"{option[0]} is of a comparison" in err, err
     status, _, err = cli("compare", path)
     assert status == 2 and "no run there" in err

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from zoo.cli.analysis import analysis_of
 from zoo.cli.options import COMPARE
 from zoo.errors import ZooError
-from zoo.experiments.analysis import analyze
 from zoo.experiments.comparison import Comparison, find
 from zoo.experiments.conditions import met
 from zoo.progress import progress_bar
@@ -29,6 +29,7 @@ def compare(
     fail_if: str | None,
     neighbors: bool,
     analysis: bool,
+    udr: bool,
     evaluate: bool,
     evaluation: dict[str, Any],
     **options: Any,
@@ -38,8 +39,10 @@ def compare(
         raise ZooError("--neighbors: they are pictures of the report. Give --out DIR.")
     if evaluate:
         evaluate_missing(find([run for run in runs if not (analysis and run.endswith(".csv"))]), evaluation)
+    if udr and not analysis:
+        raise ZooError("--udr: it is part of --analysis, which is missing.")
     if analysis:
-        _analyze(runs, out, {"all": all, "strict": strict, "fail-if": fail_if, "neighbors": neighbors, **options})
+        _analyze(runs, out, udr, {"all": all, "strict": strict, "fail-if": fail_if, "neighbors": neighbors, **options})
         return
     comparison = Comparison(runs, **options)
     if neighbors:
@@ -54,12 +57,13 @@ def compare(
         raise SystemExit(1)
 
 
-def _analyze(runs: Sequence[str], out: Path | None, options: dict[str, Any]) -> None:
+def _analyze(runs: Sequence[str], out: Path | None, udr: bool, options: dict[str, Any]) -> None:
     scores, filter = options.pop("metrics"), options.pop("filter")
     unread = [name for name, value in options.items() if value not in (None, [], COMPARE.defaults[name])]
     if unread:
-        raise ZooError(f"--{unread[0]} is of a comparison; with --analysis --metrics, --filter, --out and --evaluate are.")
-    found = analyze(runs, scores=scores, filter=filter)
+        raise ZooError(f"--{unread[0]} is of a comparison; --analysis takes --metrics, --filter, --udr, --out, --evaluate.")
+    tables = [run for run in runs if run.endswith(".csv")]
+    found = analysis_of(find([run for run in runs if run not in tables]), tables, udr, scores=scores, filter=filter)
     print(found)
     if out is not None:
         print("files:", *found.write(out))

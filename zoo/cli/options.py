@@ -279,6 +279,7 @@ COMPARE = Arguments(
         Argument("all", "everything, however wide: all tests, costs, all differences of configuration", "", bool, False),
         Argument("out", "also write report.html, table.md, table.tex, long.csv, wide.csv, comparison.json", "DIR", Path),
         Argument("analysis", "analyze a study instead: agreement of scores, variance, selection, transfer", "", bool, False),
+        Argument("udr", "with it, UDR of models of one setting, from their checkpoints", "", bool, False),
         Argument("strict", "exit status 2 where a metric was not measured in one way", "", bool, False),
         Argument("fail-if", "exit status 1 if a row fulfills it: 'nll > baseline + ci'", "CONDITION", str),
         Argument("neighbors", "the training examples next to the drawn samples, in the report", "", bool, False),

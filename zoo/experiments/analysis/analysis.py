@@ -31,6 +31,7 @@ def analyze(
     scores: Sequence[str] = (),
     unsupervised: Sequence[str] = (),
     filter: Sequence[str] = (),
+    numbers: Mapping[str, Mapping[str, float]] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> "Analysis":
@@ -43,6 +44,7 @@ def analyze(
         unsupervised: Numbers that need no labels, to be held against the scores; if not given, ELBO, reconstruction, KL, UDR
             and total correlation where runs have them.
         filter: Conditions that a run must fulfill: ``model=beta_vae``, ``data=noisy_dsprites``, ``seed!=3``.
+        numbers: Further numbers of runs by their names, such as UDR, which is of several runs.
         draws: Draws of bootstraps and permutations.
         seed: Their seed.
 
@@ -64,7 +66,7 @@ def analyze(
     given = list(runs)
     named = [str(each) for each in given if isinstance(each, str | Path)]
     stored = find(name for name in named if not name.endswith(".csv"))
-    rows, protocols, notes = study_runs([*stored, *(each for each in given if isinstance(each, StoredRun))])
+    rows, protocols, notes = study_runs([*stored, *(each for each in given if isinstance(each, StoredRun))], numbers)
     for name in named:
         if name.endswith(".csv"):
             more, noted = read_csv(name)

@@ -18,7 +18,7 @@ from zoo.experiments.quantities import leaf, order
 from zoo.files import write_atomically
 from zoo.runs.stored import State, StoredEvaluation, StoredRun, natural
 
-__all__ = ["ScoredRun", "read_csv", "study_runs", "to_csv", "values_of", "write_csv"]
+__all__ = ["ScoredRun", "read_csv", "settings_of", "study_runs", "to_csv", "values_of", "write_csv"]
 
 # The option that each method of the study sweeps.
 _STRENGTHS = {
@@ -81,41 +81,56 @@ def _number_first(text: str) -> tuple[float, list]:
         return math.inf, natural(text)
 
 
-def study_runs(runs: Iterable[StoredRun]) -> tuple[list[ScoredRun], dict[str, dict[str, Any]], list[str]]:
+def study_runs(
+    runs: Iterable[StoredRun], more: Mapping[str, Mapping[str, float]] | None = None
+) -> tuple[list[ScoredRun], dict[str, dict[str, Any]], list[str]]:
     """What run folders hold, as rows of a study.
 
     Where a metric was measured in several ways in runs on the same data, by its protocol, the way of most runs counts.
 
     Arguments:
         runs: The runs.
+        more: Further numbers of runs, by the runs' names.
 
     Returns:
         The rows in the order of data, method, strength and seed; how each metric was measured; and what was left out, in a
         line each.
     """
-    runs = list(runs)
+    runs, more = list(runs), more or {}
     notes = [f"damaged: {problem}" for run in runs for problem in run.problems]
-    data = _data_names(runs)
-    groups: dict[tuple[str, str], list[StoredRun]] = defaultdict(list)
-    for run, name in zip(runs, data, strict=True):
-        groups[name, _method(run)].append(run)
-    numbers, protocols = _numbers(runs, data, notes)
+    names = [(each.data, each.method, each.strength, each.option) for each in _settings(runs)]
+    numbers, protocols = _numbers(runs, [name[0] for name in names], notes)
     found = []
-    for (name, method), group in groups.items():
-        swept = _swept(group)
-        for run in group:
-            values = {key: shown(run.config.get(key)) for key in swept}
-            several = [f"{_short(key)}={value}" for key, value in values.items()]
-            strength = next(iter(values.values()), "") if len(values) < 2 else " ".join(several)
-            facts = {key: str(run.facts[key]) for key in ("seconds", "command") if run.facts.get(key) is not None}
-            found.append(
-                ScoredRun(method, strength, run.seed, name, ", ".join(map(_short, swept)), run.state,
-                         numbers.get(id(run), {}) if run.state == "finished" else {}, facts)
-            )  # fmt: skip
+    for run, (data, method, strength, option) in zip(runs, names, strict=True):
+        own = {**numbers.get(id(run), {}), **more.get(run.name, {})} if run.state == "finished" else {}
+        facts = {key: str(run.facts[key]) for key in ("seconds", "command") if run.facts.get(key) is not None}
+        found.append(ScoredRun(method, strength, run.seed, data, option, run.state, own, facts))
     missing = sum(run.state == "finished" and not run.evaluations for run in runs)
     if missing:
         notes.append(f"{missing} finished runs were not evaluated: python -m zoo.compare RUNS --evaluate")
     return sorted(_once(found, notes), key=ScoredRun.place), protocols, notes
+
+
+def settings_of(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
+    """The data and the setting of each run, as :func:`study_runs` calls them among these runs."""
+    return [(each.data, each.setting) for each in _settings(runs)]
+
+
+def _settings(runs: Sequence[StoredRun]) -> list[ScoredRun]:
+    """Each run with its data, method and strength alone."""
+    names = _data_names(runs)
+    groups: dict[tuple[str, str], list[StoredRun]] = defaultdict(list)
+    for run, name in zip(runs, names, strict=True):
+        groups[name, _method(run)].append(run)
+    swept = {key: _swept(group) for key, group in groups.items()}
+    found = []
+    for run, name in zip(runs, names, strict=True):
+        method = _method(run)
+        values = {key: shown(run.config.get(key)) for key in swept[name, method]}
+        several = " ".join(f"{_short(key)}={value}" for key, value in values.items())
+        strength = next(iter(values.values()), "") if len(values) < 2 else several
+        found.append(ScoredRun(method, strength, run.seed, name, ", ".join(map(_short, values))))
+    return found
 
 
 def _method(run: StoredRun) -> str:
