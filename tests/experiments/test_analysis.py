@@ -3,15 +3,22 @@
 import csv
 import json
 import math
+import os
 import zlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from pytorch_lightning import seed_everything
 from scipy import stats
 from stored_runs import CLASSES, write_evaluation, write_run
 
+import zoo
+from datamodules import Digits
+from zoo.cli.analysis import analysis_of, rank_without_labels
+from zoo.cli.study import _analyze
 from zoo.errors import ZooError
+from zoo.evaluation import evaluate_udr
 from zoo.experiments.analysis import Analysis, ScoredRun, analyze
 from zoo.experiments.analysis.agreement import LECTURE, SCORES, agreement, draw_settings
 from zoo.experiments.analysis.figures import save
@@ -19,6 +26,8 @@ from zoo.experiments.analysis.runs import read_csv, to_csv, write_csv
 from zoo.experiments.analysis.selection import selected, within_groups
 from zoo.experiments.analysis.transfer import grid, transfer
 from zoo.experiments.analysis.variance import explained_variance
+from zoo.experiments.comparison import find
+from zoo.experiments.study_file import read_study
 
 FEW = {"draws": 200}
 METHODS = {"beta_vae": "beta", "factor_vae": "gamma", "dip_vae I": "lambda_od"}
@@ -425,6 +434,60 @@ def test_other_protocols_are_never_mixed(folders):
     assert analyze([folders], **FEW).rows[4].numbers["mig"] == found.rows[0].numbers["mig"], (
         "the way of the others is there too"
     )
+
+
+def test_udr_is_of_the_checkpoints_of_a_setting(cli, tmp_path, capsys):
+    """Of three seeds; a model without partners has none, nor has one without a checkpoint, or without a KL of each code."""
+    tiny = ("--data", "digits", "--model.network", "mlp", "--max_steps", 2, "--wandb", "off")
+    for beta, seed in ((1, 0), (1, 1), (1, 2), (4, 0)):
+        assert cli("fit", "--model", "beta_vae", "--beta", beta, "--seed", seed, *tiny)[0] == 0
+    for seed in range(2):
+        assert cli("fit", "--model", "flow_posterior_vae", "--seed", seed, *tiny)[0] == 0
+    for i in (1, 3):
+        assert cli("evaluate", "--ckpt", f"runs/beta_vae-digits/{i}/checkpoints/last.ckpt")[0] == 0
+    (tmp_path / "runs/beta_vae-digits/3/checkpoints/last.ckpt").unlink()
+    runs = find(["runs"])
+    found = rank_without_labels(runs)
+    assert sorted(found) == ["runs/beta_vae-digits/1", "runs/beta_vae-digits/2"]
+    paths = [f"runs/beta_vae-digits/{i}/checkpoints/{name}.ckpt" for i, name in ((1, "last"), (2, "best"))]
+    seed_everything(0)
+    alone = evaluate_udr((zoo.load(path) for path in paths), Digits()).scores.tolist()
+    assert [found[name]["udr"] for name in sorted(found)] == alone
+    assert "flow_posterior_vae on digits: udr needs a KL divergence of each code" in capsys.readouterr().err
+    analysis = analysis_of(runs, udr=True, scores=["elbo"])
+    assert analysis.unsupervised[-1] == "udr" and "udr" in analysis.csv().partition("\n")[0]
+    assert cli("compare", "runs", "--udr")[0] == 2
+
+
+def test_a_study_ends_with_its_analysis(tmp_path, monkeypatch, capsys):
+    """Where there are five settings; again only when there is something new."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(CLASSES, "beta_vae", "zoo.models.BetaVAE")
+    text = "fit: {data: digits}\nseeds: 2\nblocks: [{fit: {model: beta_vae}, grid: {model.beta: [1, 2, 3, 4, 5]}}]\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    study = read_study("mine.yaml")
+
+    def leave(settings: range) -> None:
+        for run in study.runs:
+            if (beta := int(run.setting.rpartition("=")[2])) in settings:
+                folder = study.out / "runs/beta_vae-digits" / run.name
+                write_run(folder, "beta_vae", run.seed, {"beta": beta}, metrics=scores_of(run.seed))
+
+    leave(range(1, 5))
+    _analyze(study)
+    assert not (study.out / "analysis").exists(), "four settings"
+    leave(range(5, 6))
+    for path in study.out.rglob("*.ckpt"):
+        path.unlink()
+    _analyze(study)
+    rows = study.out / "analysis/runs.csv"
+    assert len(read_csv(rows)[0]) == 10 and "analysis/analysis.md" in capsys.readouterr().out
+    written = rows.stat().st_mtime_ns
+    _analyze(study)
+    assert rows.stat().st_mtime_ns == written
+    os.utime(study.out / "runs/beta_vae-digits" / study.runs[0].name / "evaluation.json", ns=(written + 1, written + 1))
+    _analyze(study)
+    assert rows.stat().st_mtime_ns > written
 
 
 def test_files_and_figures(tmp_path):

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.cli.options import EVALUATE
-from zoo.cli.run_data import run_data
 from zoo.errors import ZooError
 from zoo.experiments.analysis import Analysis, analyze
 from zoo.experiments.analysis.runs import settings_of
@@ -61,6 +59,8 @@ def _tested(run: StoredRun) -> Path | None:
 def _udr(paths: Sequence[Path], seed: int) -> list[float]:
     from pytorch_lightning import seed_everything
 
+    from zoo.cli.options import EVALUATE
+    from zoo.cli.run_data import run_data
     from zoo.evaluation import evaluate_udr
     from zoo.runs.checkpoints import load
 

@@ -11,7 +11,17 @@ from scipy import stats
 
 from zoo.experiments.statistics import holm
 
-__all__ = ["DRAWS", "LECTURE", "SCORES", "Correlation", "agreement", "draw_settings", "holm_of", "rank_correlations"]
+__all__ = [
+    "DRAWS",
+    "FEWEST",
+    "LECTURE",
+    "SCORES",
+    "Correlation",
+    "agreement",
+    "draw_settings",
+    "holm_of",
+    "rank_correlations",
+]
 
 # The six scores of the lecture's table, in its order.
 SCORES = ("beta_vae_score", "factor_vae_score", "mig", "dci_disentanglement", "modularity", "sap")
@@ -28,7 +38,7 @@ LECTURE = np.array(
     ]
 )
 DRAWS = 2000
-_FEWEST = 5  # settings, or models of one, for an interval
+FEWEST = 5  # settings, or models of one, for an interval
 _CHUNK = 2**21  # elements at once
 
 
@@ -178,8 +188,8 @@ def _correlation(settings: list[Hashable], value: float, drawn: np.ndarray, agai
     if math.isnan(value):
         return Correlation(None, n=n, units=units, reason="a number that is the same in all models")
     value, freedom = float(value), (units if units > 1 else n) - 1
-    if freedom + 1 < _FEWEST:
-        reason = f"no interval: {freedom + 1} {'settings' if units > 1 else 'models'}, {_FEWEST} are needed"
+    if freedom + 1 < FEWEST:
+        reason = f"no interval: {freedom + 1} {'settings' if units > 1 else 'models'}, {FEWEST} are needed"
         return Correlation(value, n=n, units=units, reason=reason)
     drawn = drawn[np.isfinite(drawn)]
     if abs(value) == 1 and (drawn == value).all():
