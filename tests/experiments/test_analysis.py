@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-import os
+import shlex
 import zlib
 from dataclasses import replace
 
@@ -16,7 +16,6 @@ from stored_runs import CLASSES, write_evaluation, write_run
 import zoo
 from datamodules import Digits
 from zoo.cli.analysis import analysis_of, rank_without_labels
-from zoo.cli.study import _analyze
 from zoo.errors import ZooError
 from zoo.evaluation import evaluate_udr
 from zoo.experiments.analysis import Analysis, ScoredRun, analyze
@@ -27,6 +26,7 @@ from zoo.experiments.analysis.selection import selected, within_groups
 from zoo.experiments.analysis.transfer import grid, transfer
 from zoo.experiments.analysis.variance import explained_variance
 from zoo.experiments.comparison import find
+from zoo.experiments.study import run_study
 from zoo.experiments.study_file import read_study
 
 FEW = {"draws": 200}
@@ -459,35 +459,25 @@ def test_udr_is_of_the_checkpoints_of_a_setting(cli, tmp_path, capsys):
     assert cli("compare", "runs", "--udr")[0] == 2
 
 
-def test_a_study_ends_with_its_analysis(tmp_path, monkeypatch, capsys):
-    """Where there are five settings; again only when there is something new."""
+def test_a_study_ends_with_its_analysis(tmp_path, monkeypatch):
+    """With what is known of several models, where the file asks for it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(CLASSES, "beta_vae", "zoo.models.BetaVAE")
-    text = "fit: {data: digits}\nseeds: 2\nblocks: [{fit: {model: beta_vae}, grid: {model.beta: [1, 2, 3, 4, 5]}}]\n"
-    (tmp_path / "mine.yaml").write_text(text)
-    study = read_study("mine.yaml")
-
-    def leave(settings: range) -> None:
-        for run in study.runs:
-            if (beta := int(run.setting.rpartition("=")[2])) in settings:
-                folder = study.out / "runs/beta_vae-digits" / run.name
-                write_run(folder, "beta_vae", run.seed, {"beta": beta}, metrics=scores_of(run.seed))
-
-    leave(range(1, 5))
-    _analyze(study)
-    assert not (study.out / "analysis").exists(), "four settings"
-    leave(range(5, 6))
-    for path in study.out.rglob("*.ckpt"):
-        path.unlink()
-    _analyze(study)
-    rows = study.out / "analysis/runs.csv"
-    assert len(read_csv(rows)[0]) == 10 and "analysis/analysis.md" in capsys.readouterr().out
-    written = rows.stat().st_mtime_ns
-    _analyze(study)
-    assert rows.stat().st_mtime_ns == written
-    os.utime(study.out / "runs/beta_vae-digits" / study.runs[0].name / "evaluation.json", ns=(written + 1, written + 1))
-    _analyze(study)
-    assert rows.stat().st_mtime_ns > written
+    text = (
+        "fit: {data: digits}\nevaluate: false\nseeds: 2\nblocks: [{fit: {model: beta_vae}, grid: {model.beta: [1, 2, 3]}}]\n"
+    )
+    for analysis in ("false", "true"):
+        (tmp_path / "mine.yaml").write_text(f"{text}analysis: {analysis}\n")
+        study = read_study("mine.yaml")
+        for run in study.runs if analysis == "false" else ():
+            folder, beta = study.out / "runs/beta_vae-digits" / run.name, int(run.setting.rpartition("=")[2])
+            write_run(folder, "beta_vae", run.seed, {"beta": beta}, metrics=scores_of(run.seed))
+            facts = json.loads((folder / "run.json").read_text())
+            (folder / "run.json").write_text(json.dumps({**facts, "command": shlex.join(["python -m zoo.fit", *run.fit])}))
+        run_study(study, lambda runs: {run.name: {"udr": float(i)} for i, run in enumerate(runs)})
+        assert (study.out / "analysis").exists() == (analysis == "true")
+    rows, _ = read_csv(study.out / "analysis/runs.csv")
+    assert sorted(row.numbers["udr"] for row in rows) == [0, 1, 2, 3, 4, 5]
 
 
 def test_files_and_figures(tmp_path):

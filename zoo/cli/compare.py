@@ -42,7 +42,7 @@ def compare(
     if udr and not analysis:
         raise ZooError("--udr: it is part of --analysis, which is missing.")
     if analysis:
-        _analyze(runs, out, udr, {"all": all, "strict": strict, "fail-if": fail_if, "neighbors": neighbors, **options})
+        _analyze(runs, out, udr, {"all": all, "strict": strict, "fail_if": fail_if, "neighbors": neighbors, **options})
         return
     comparison = Comparison(runs, **options)
     if neighbors:
@@ -59,7 +59,8 @@ def compare(
 
 def _analyze(runs: Sequence[str], out: Path | None, udr: bool, options: dict[str, Any]) -> None:
     scores, filter = options.pop("metrics"), options.pop("filter")
-    unread = [name for name, value in options.items() if value not in (None, [], COMPARE.defaults[name])]
+    typed = {name.replace("_", "-"): value for name, value in options.items()}
+    unread = [name for name, value in typed.items() if value not in (None, [], COMPARE.defaults[name])]
     if unread:
         raise ZooError(f"--{unread[0]} is of a comparison; --analysis takes --metrics, --filter, --udr, --out, --evaluate.")
     tables = [run for run in runs if run.endswith(".csv")]

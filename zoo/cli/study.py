@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from zoo.cli.analysis import rank_without_labels
 from zoo.cli.command import Command
 from zoo.cli.options import EVALUATE
 from zoo.errors import ZooError
@@ -24,11 +25,13 @@ def study(file: str, *, dry_run: bool, set: list[str], only: list[str], **option
         plans, workers = plan_study(read)
         print(_table(read, plans, workers))
         return
-    report = run_study(read)
+    report = run_study(read, rank_without_labels)
     print(report)
     print(f"scores of every run: {read.out}/runs.csv")
     if report.done and report.stopped is None:
         print(f"comparison: {read.out}/comparison/report.html")
+        if read.analysis and (read.out / "analysis" / "analysis.md").exists():
+            print(f"analysis: {read.out}/analysis/analysis.md")
     if report.stopped not in (None, "time"):
         raise SystemExit({"SIGINT": 130}.get(str(report.stopped), 143))
     if report.failed:

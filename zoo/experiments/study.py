@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,10 +27,11 @@ from zoo.experiments.study_runs import Place, StudyRun, folders, place_of
 from zoo.experiments.study_worker import Job, Outcome
 from zoo.files import write_atomically
 from zoo.progress import progress_bar, say
-from zoo.runs.stored import read_run
+from zoo.runs.stored import StoredRun, read_run
 
 __all__ = ["Plan", "StudyReport", "compared", "places", "plan_study", "run_study"]
 
+Numbers = Callable[[Sequence[StoredRun]], Mapping[str, Mapping[str, float]]]
 _LOST = 3  # times that a worker may be lost under a run
 
 
@@ -111,7 +112,7 @@ def plan_study(study: StudyFile) -> tuple[list[Plan], int]:
     return plans, workers(study.execution, pinned)
 
 
-def run_study(study: StudyFile) -> StudyReport:
+def run_study(study: StudyFile, numbers: Numbers | None = None) -> StudyReport:
     """Trains and evaluates what is missing of a study, and compares what is there.
 
     A run is missing or not by its folder alone: ``run.json`` says whether it was trained, ``evaluation.json`` whether it was
@@ -122,6 +123,8 @@ def run_study(study: StudyFile) -> StudyReport:
 
     Arguments:
         study: What :func:`zoo.experiments.study_file.read_study` has read.
+        numbers: What gives further numbers of runs for the analysis, by the runs' names, once all are done, such as UDR,
+            which is of several models.
 
     Returns:
         How far it came.
@@ -148,14 +151,15 @@ def run_study(study: StudyFile) -> StudyReport:
         if report.done and report.stopped is None:
             compared(study).save(study.out / "comparison")
             if study.analysis:
-                _analyze(study)
+                _analyze(study, numbers)
         return report
 
 
-def _analyze(study: StudyFile) -> None:
+def _analyze(study: StudyFile, numbers: Numbers | None) -> None:
     """The tables and figures of a study of disentanglement, of what is there of it."""
     try:
-        analyze([study.out / "runs"]).write(study.out / "analysis")
+        runs = find([study.out / "runs"])
+        analyze(runs, numbers=numbers(runs) if numbers is not None else None).write(study.out / "analysis")
     except ZooError as error:
         say(f"no analysis: {error}")
 
