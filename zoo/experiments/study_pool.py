@@ -193,7 +193,7 @@ class Pool:
             max_workers_per_node=self.count,
             cores_per_worker=1e-6,  # max_workers_per_node alone decides
             heartbeat_period=2,
-            heartbeat_threshold=30,
+            heartbeat_threshold=90,
             launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", f"{python} -m {_WORKERS}", 1),
             interchange_launch_cmd=[sys.executable, "-c", _INTERCHANGE],
             encrypted=not local,

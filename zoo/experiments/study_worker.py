@@ -87,6 +87,7 @@ def work(job: Job) -> Outcome:
         What became of it.
     """
     if not in_charge(job):
+        _leave_if_abandoned(job)
         return Outcome("stopped")
     if job.warm:
         warm()
@@ -99,7 +100,17 @@ def work(job: Job) -> Outcome:
         outcome = Outcome("mistaken", str(error))
     finally:
         note(job, outcome.state, seconds=outcome.seconds, error=outcome.error)
+    if outcome.state == "stopped":
+        _leave_if_abandoned(job)
     return outcome
+
+
+def _leave_if_abandoned(job: Job) -> None:
+    """End the workers of a study that was killed, which would wait for it for minutes: one that stops says so itself."""
+    with contextlib.suppress(OSError):
+        overdue = job.deadline is not None and time.time() > job.deadline
+        if "PARSL_WORKER_RANK" in os.environ and not overdue and Path(job.study, "study.lock").read_text():
+            os.kill(os.getppid(), signal.SIGTERM)
 
 
 def warm() -> None:
