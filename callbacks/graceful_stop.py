@@ -147,16 +147,23 @@ class GracefulStop(Callback):
 
     def _stop(self, trainer: Trainer, received: signal.Signals) -> None:
         """Write the checkpoint, on all processes together, and leave."""
-        path = _place(trainer)
-        if path is not None:
-            trainer.save_checkpoint(path)
-            then = f"go on with: python -m zoo.fit --ckpt_path {path}"
+        paths = self.save(trainer)
+        if paths:
+            then = "go on with: " + "\n".join(f"python -m zoo.fit --ckpt_path {path}" for path in paths)
         else:
             then = "no checkpoints are kept, so it can't be gone on with."
         _say(trainer, f"stopped by {received.name} at batch {trainer.global_step}; {then}")
         if trainer.is_global_zero and received.name == "SIGUSR1":
             _requeue()
-        raise TrainingStopped(received, path)
+        raise TrainingStopped(received, paths[0] if paths else None)
+
+    def save(self, trainer: Trainer) -> list[Path]:
+        """Write what training goes on from, and say where that is: one checkpoint, none where none are kept."""
+        path = _place(trainer)
+        if path is None:
+            return []
+        trainer.save_checkpoint(path)
+        return [path]
 
 
 def _place(trainer: Trainer) -> Path | None:

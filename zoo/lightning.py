@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "attached_trainer",
+    "checkpoint_of",
     "datamodule_of",
     "instantiate_stored",
     "is_fast_dev_run",
@@ -106,6 +107,12 @@ def attached_trainer(module: "LightningModule") -> "Trainer | None":
         return module.trainer
     except RuntimeError:
         return None
+
+
+def checkpoint_of(trainer: "Trainer") -> dict[str, Any]:
+    """What ``Trainer.save_checkpoint`` would write now; to have it without a file is private."""
+    private: Any = trainer
+    return private._checkpoint_connector.dump_checkpoint(weights_only=False)
 
 
 def set_hyperparameters(module: "LightningModule", values: Mapping[str, Any]) -> None:

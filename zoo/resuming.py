@@ -18,7 +18,7 @@ from zoo.batches import BatchLoop, count_batches
 from zoo.errors import ZooError
 from zoo.lightning import datamodule_of, writes_row
 
-__all__ = ["Resumption"]
+__all__ = ["Resumption", "random_state"]
 
 # The moments of training at which a checkpoint can be written: what of the last batch is done, in the order of its course.
 STEP = "step"  # in the midst of its training step, which is to be done again
@@ -68,7 +68,7 @@ class Resumption(Callback):
         """Note what a validation changes: one that a checkpoint is written in is done again."""
         states = {each.state_key: deepcopy(each.state_dict()) for each in cast(Any, trainer).callbacks}
         self._before_validation = {
-            "random": _random_state(pl_module),
+            "random": random_state(pl_module),
             "callbacks": {key: state for key, state in states.items() if state},
         }
 
@@ -86,8 +86,8 @@ class Resumption(Callback):
         if before_validation is not None:
             checkpoint["callbacks"] = before_validation["callbacks"]
         checkpoint["zoo_progress"] = progress
-        random_state = before_validation["random"] if before_validation is not None else _random_state(pl_module)
-        checkpoint["zoo_random_states"] = _of_all_processes(random_state)
+        drawn = before_validation["random"] if before_validation is not None else random_state(pl_module)
+        checkpoint["zoo_random_states"] = _of_all_processes(drawn)
         checkpoint["zoo_gradients"] = _accumulated(trainer, pl_module, progress)
         latest: dict[str, Tensor] = getattr(pl_module, "latest_of_all", dict)()
         checkpoint["zoo_latest_metrics"] = {name: value.cpu() for name, value in latest.items()}
@@ -317,7 +317,7 @@ def _restore_class(loop: Any, cls: type) -> None:
     loop.__class__ = cls
 
 
-def _random_state(module: LightningModule) -> dict[str, Any]:
+def random_state(module: LightningModule) -> dict[str, Any]:
     """The states of the generators that a model, data or callbacks may draw from, in plain values."""
     _, key, *rest = cast(tuple, np.random.get_state(legacy=True))
     state = {

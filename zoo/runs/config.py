@@ -19,11 +19,13 @@ _HEADER = """\
 """
 
 
-def describe(model: GenerativeModule, data: LightningDataModule, trainer_options: Mapping[str, Any]) -> str:
+def describe(
+    model: GenerativeModule, data: LightningDataModule, trainer_options: Mapping[str, Any], seed: int | None = None
+) -> str:
     """The text of a ``config.yaml``: the class and the options of model and data, and the Trainer's plain options.
 
     A class that does not keep its options (:attr:`datamodules.DataModule.init_args`), or keeps some that YAML can't hold, is
-    left out.
+    left out. The seed is that of the process if not given.
 
     Example:
         >>> from datamodules import Toy
@@ -37,7 +39,7 @@ def describe(model: GenerativeModule, data: LightningDataModule, trainer_options
     """
     options = {name: value for name, value in model.hparams.items() if name != "spec"}
     sections: dict[str, Any] = {
-        "seed_everything": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+        "seed_everything": int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed,
         "model": _described(type(model), options, registry.MODELS),
         "data": _described(type(data), getattr(data, "init_args", None), registry.DATA),
         "trainer": {name: value for name, value in trainer_options.items() if _is_plain(value)},

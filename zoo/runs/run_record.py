@@ -38,14 +38,16 @@ class RunRecord(Callback):
     Arguments:
         folder: Where the file is; None on a process that was not told, which writes nothing.
         names: The names of model and data in the folder's.
+        seed: The run's; that of the process if not given.
+        members: How many models were trained as one with this one, itself among them; time and memory are those of all.
 
     Raises:
         WriteError: where it can't be written at the start of a training or at a checkpoint.
     """
 
-    def __init__(self, folder: Path | None, names: tuple[str, str]):
+    def __init__(self, folder: Path | None, names: tuple[str, str], seed: int | None = None, members: int = 1):
         self.path = folder / "run.json" if folder else None
-        self.names = names
+        self.names, self.seed, self.members = names, seed, members
         self._clock: list[list[float]] = []
         self._facts: dict[str, Any] = {}
         self._began, self._before = 0.0, 0.0
@@ -61,10 +63,11 @@ class RunRecord(Callback):
             "schema": SCHEMA,
             "model": self.names[0],
             "data": self.names[1],
-            "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+            "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed,
             "command": environment.command(),
             "parameters": sum(each.numel() for each in pl_module.parameters()),
             "processes": trainer.world_size,
+            "members": self.members,
             "machine": environment.machine(on),
             "versions": environment.versions(),
             "commit": environment.commit(),

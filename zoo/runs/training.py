@@ -34,9 +34,9 @@ from zoo.runs.peers import PeerWatch, explain_lost_peers
 from zoo.runs.run_checkpoint import RunCheckpoint, read_interval
 from zoo.runs.run_record import RunRecord
 
-__all__ = ["Run", "fit"]
+__all__ = ["REFUSALS", "Run", "checked_options", "fit", "impossible"]
 
-_REFUSALS = (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError)  # what a Trainer raises for its options
+REFUSALS = (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError)  # what a Trainer raises for its options
 
 
 @dataclass
@@ -121,7 +121,7 @@ def fit(
     require_seed(seed)
     if seed is not None:
         seed_everything(seed, workers=True, verbose=False)
-    options = {"devices": 1, "enable_model_summary": False, **_checked(trainer_options)}
+    options = {"devices": 1, "enable_model_summary": False, **checked_options(trainer_options)}
     options["strategy"] = _strategy(model, options)
     names = registry.name_of(type(model), registry.MODELS), data_name(data)
     config = describe(model, data, options) if config is None else config
@@ -140,10 +140,10 @@ def fit(
         options["plugins"].append(AtomicCheckpointIO())
     try:
         trainer = Trainer(default_root_dir=folder, **options)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         if folder is not None and process_rank() == 0 and not resume:
             discard_run(folder, made)
-        raise _impossible(error) from error
+        raise impossible(error) from error
     if compile:
         model.compile()
     written = None
@@ -174,8 +174,8 @@ def _require_possible(
     bare["gradient_clip_val"] = options.get("gradient_clip_val")
     try:
         Trainer(**{**options, **bare})
-    except _REFUSALS as error:
-        raise _impossible(error) from error
+    except REFUSALS as error:
+        raise impossible(error) from error
     if stored is None:
         return
     begun = stored.get("zoo_progress", {}).get("epoch", stored.get("epoch", 0)) + 1
@@ -212,12 +212,13 @@ def _passed(error: Exception) -> list[Path]:
     return [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
 
 
-def _impossible(error: Exception) -> ZooError:
+def impossible(error: Exception) -> ZooError:
+    """What to say where a Trainer refuses its options."""
     text = " ".join(str(error).split())
     return ZooError(f"Lightning can't train with these options: {text[:300]}\n`--help-all` lists the Trainer's options.")
 
 
-def _checked(options: dict[str, Any]) -> dict[str, Any]:
+def checked_options(options: dict[str, Any]) -> dict[str, Any]:
     """The same options; ZooError for one that the Trainer does not have, or that is ours to give."""
     known = set(inspect.signature(Trainer).parameters)
     for name in options:
@@ -332,9 +333,7 @@ def _listed(given: Any) -> list[Any]:
     return [*given] if isinstance(given, list | tuple) else [given] if given else []
 
 
-def _train(
-    run: Run, resume: str | Path | None, behind: int | None, config: Path | None, made: list[Path]
-) -> None:
+def _train(run: Run, resume: str | Path | None, behind: int | None, config: Path | None, made: list[Path]) -> None:
     """Train, and say where the results are.
 
     Arguments:
@@ -367,7 +366,7 @@ def _train(
             why = " ".join((str(error) or type(error).__name__).split())
             raise ZooError(f"{resume} is damaged or foreign: no training can go on from it ({why[:300]}).") from error
         if _is_of_lightning(error):
-            raise _impossible(error) from error
+            raise impossible(error) from error
         raise
     finally:
         if trainer.is_global_zero:
