@@ -1,5 +1,6 @@
 """A training as it was typed, understood before anything heavy is imported, and its expansion for the parser."""
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,9 @@ from zoo import registry
 from zoo.cli.options import FIT
 from zoo.errors import ZooError
 
-__all__ = ["Command", "data_options", "expand"]
+__all__ = ["Command", "data_options", "expand", "read_seeds"]
+
+_MOST_SEEDS = 1000
 
 
 class Command:
@@ -25,6 +28,8 @@ class Command:
         gpus: The number of GPUs, -1 for all, a list of them, or None.
         configs: The files given with ``--config``, in the order typed.
         settings: What ``config.yaml`` stores beside the options of classes: checkpoint, W&B mode, seed, compilation.
+        seeds: Those of several runs, or None for one run.
+        stack: ``auto``, ``on`` or ``off``: whether these are trained as one model; None where it was not typed.
         resume: The checkpoint to go on with, empty for the newest one, or None; once it is found it is among the settings.
         run_config: The configuration of the run that goes on, once it is found; it stands in a preset's place.
         rest: Everything else, in the order typed, as ``--key=value`` or ``--key value``.
@@ -42,11 +47,21 @@ class Command:
         stored = {"seed": "seed_everything"} | {argument.name: argument.name for argument in FIT.table if argument.setting}
         self.settings: dict[str, Any] = {key: values[name] for name, key in stored.items() if name in values}
         self.resume: str | None = values.get("resume")
+        self.seeds: list[int] | None = read_seeds(values["seeds"]) if "seeds" in values else None
+        self.stack: str | None = values.get("stack")
         self.run_config: Path | None = None
         if self.data is not None:
             registry.require_own_options(self.data, data_options(self.rest))
         if self.resume is not None and self.ckpt_path is not None:
             raise ZooError("--resume and --ckpt_path: one of them is enough.")
+        if self.seeds is not None:
+            if "seed_everything" in self.settings:
+                raise ZooError("--seed and --seeds: one of them is enough.")
+            if self.resume is not None or self.ckpt_path is not None:
+                raise ZooError("--seeds begins several runs; each goes on by itself, with --ckpt_path and without --seeds.")
+            self.settings["seed_everything"] = self.seeds[0]
+        elif self.stack is not None:
+            raise ZooError("--stack is of several seeds: type --seeds 0..9 too, or leave it out.")
 
     @property
     def root(self) -> str:
@@ -64,6 +79,24 @@ class Command:
     def asks_help(self) -> bool:
         """Whether ``--help`` was typed."""
         return not {"-h", "--help"}.isdisjoint(self.rest)
+
+
+def read_seeds(text: str) -> list[int]:
+    """What ``--seeds`` says: numbers and ranges; ZooError for anything else.
+
+    Example:
+        >>> read_seeds("0..3,7")
+        [0, 1, 2, 3, 7]
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,10})(?:\.\.(\d{1,10}))?\s*", part, re.ASCII)
+        if found is None or int(found[2] or found[1]) - int(found[1]) not in range(_MOST_SEEDS):
+            raise ZooError(f"--seeds {text}: 0..9 or 0,3,5 is accepted, at most {_MOST_SEEDS} of them")
+        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
+    if len(set(seeds)) < len(seeds) or len(seeds) > _MOST_SEEDS:
+        raise ZooError(f"--seeds {text}: each once, and at most {_MOST_SEEDS} of them")
+    return seeds
 
 
 def data_options(typed: list[str]) -> dict[str, Any]:

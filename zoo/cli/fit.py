@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import LightningDataModule, seed_everything
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from zoo import registry
@@ -213,21 +213,36 @@ class ZooCLI(LightningCLI):
         again.ckpt_path = again.name = None
         return self.parser.dump(again, skip_unset=False)
 
+    def with_seed(self, seed: int) -> None:
+        """Build all of it anew, as a run with that seed builds it."""
+        self.config.seed_everything = seed
+        seed_everything(seed, workers=True, verbose=False)
+        self.instantiate_classes()
+
+    def train(self, name: str | None) -> None:
+        """Train what was built, in a run of that name."""
+        options = {**self.config_init["trainer"]}
+        training.fit(
+            self.model,
+            self.datamodule,
+            root=options.pop("default_root_dir") or "runs",
+            resume=self.config.ckpt_path,
+            wandb=self.config.wandb,
+            compile=self.config.compile,
+            name=name,
+            checkpoint_every=self.config.checkpoint_every,
+            config=self.config_text(),
+            **options,
+        )
+
 
 def fit(command: Command) -> None:
     """Train as the command says."""
     quiet_lightning()
     cli = ZooCLI(command)
-    options = {**cli.config_init["trainer"]}
-    training.fit(
-        cli.model,
-        cli.datamodule,
-        root=options.pop("default_root_dir") or "runs",
-        resume=cli.config.ckpt_path,
-        wandb=cli.config.wandb,
-        compile=cli.config.compile,
-        name=cli.config.name,
-        checkpoint_every=cli.config.checkpoint_every,
-        config=cli.config_text(),
-        **options,
-    )
+    if command.seeds is None:
+        cli.train(cli.config.name)
+        return
+    from zoo.cli.seeds import fit_seeds
+
+    fit_seeds(cli, command.seeds, command.stack or "auto")

@@ -41,6 +41,18 @@ FIT = Arguments(
             expected="a whole number is needed, 0 for the CPU, -1 for all GPUs, or a list of them: 2,3",
         ),
         Argument("seed", "random seed, 0 or more (default 0)", "N", int, least=0),
+        Argument(
+            "seeds",
+            "train several seeds, 0..9 or 0,3,5: as one model where that is faster, else one after another",
+            "LIST",
+            str,
+        ),
+        Argument(
+            "stack",
+            "auto (default), on, off: whether --seeds are trained as one model",
+            "MODE",
+            Literal["auto", "on", "off"],
+        ),
         Argument("name", "a name for the run, in place of its number", "NAME", str, setting=True),
         Argument(
             "checkpoint_every",

@@ -17,6 +17,7 @@ from callbacks.non_finite_guard import DivergedError, NonFiniteGuard
 from zoo.experiments.stack import Stack
 from zoo.lightning import checkpoint_of
 from zoo.models.base import GenerativeModule
+from zoo.progress import say
 from zoo.runs.loggers import MetricsCSV
 from zoo.runs.run_checkpoint import RunCheckpoint
 from zoo.runs.run_record import RunRecord
@@ -31,6 +32,7 @@ class Member:
         number: Its place in the stack.
         model: The model.
         data: Its data, in the order and with the noise of its seed.
+        seed: The seed.
         random: The random states that its training begins with, as :func:`zoo.resuming.random_state` gives them.
         folder: Its run folder.
         record: Writes its ``run.json``.
@@ -51,6 +53,7 @@ class Member:
         number: int,
         model: GenerativeModule,
         data: LightningDataModule,
+        seed: int,
         random: dict[str, Any],
         folder: Path,
         record: RunRecord,
@@ -58,7 +61,7 @@ class Member:
         keeps: bool = True,
         every: int | timedelta | None = None,
     ):
-        self.number, self.model, self.data, self.folder, self.record = number, model, data, folder, record
+        self.number, self.model, self.data, self.seed, self.folder, self.record = number, model, data, seed, folder, record
         self.csv = MetricsCSV(folder)
         self.watching: list[Callback] = [*callbacks, record, NonFiniteGuard()]
         where = folder / "checkpoints"
@@ -79,12 +82,9 @@ class Member:
     def begin(self, device: torch.device) -> Generator:
         """Move to the device; the stream of its training there."""
         self.model.to(device)
-        self._generator = Generator(device)
-        self._generator.set_state(self._random["torch"])
-        if device.type == "cuda":
-            with torch.random.fork_rng([device]):
-                torch.cuda.set_rng_state(self._random["cuda"].cpu(), device)
-                self._generator.set_state(torch.cuda.get_rng_state(device))
+        self._generator = Generator(device).manual_seed(self.seed)  # a GPU's, from which nothing was drawn until now
+        if device.type != "cuda":
+            self._generator.set_state(self._random["torch"])
         return self._generator
 
     @contextlib.contextmanager
@@ -118,6 +118,13 @@ class Member:
     def random(self, states: dict[str, Any]) -> None:
         self._random = dict(states)
         self._generator.set_state(states["cuda" if self._generator.device.type == "cuda" else "torch"])
+
+    def stop(self, error: DivergedError) -> None:
+        """Be trained no more, and say why in ``run.json``."""
+        self.error = error
+        self.record.on_exception(self.trainer, self.model, error)
+        self.csv.finalize("")
+        say(f"{self.folder}: {str(error).splitlines()[0]}")
 
     def begin_validation(self) -> None:
         """Log to this member, and note what a validation changes: one that a checkpoint is written in is done again."""

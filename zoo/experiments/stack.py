@@ -16,7 +16,7 @@ from zoo.experiments.member_noise import MemberStreams, OwnNumber
 from zoo.models.base import GenerativeModule
 from zoo.spec import Batch
 
-__all__ = ["Stack", "why_not"]
+__all__ = ["Stack", "have_own_numbers", "why_not"]
 
 _OWN_STEPS = (
     "training_step",
@@ -146,6 +146,10 @@ class Stack:
                 self._buffers[name].copy_(value)
             self._mapped.model.training_batches = counted
 
+    def finite(self) -> Tensor:
+        """Whether each member's weights are all finite, (K,)."""
+        return torch.stack([each.detach().flatten(1).isfinite().all(1) for each in self.weights.values()]).all(0)
+
     def set_learning_rates(self, t: int, total: int | None) -> None:
         """The members' own learning rates at the batch after ``t`` others, of ``total``."""
         for optimizer in self._optimizers:
@@ -179,6 +183,11 @@ def why_not(members: Sequence[GenerativeModule]) -> str | None:
             shown = ", ".join(dict.fromkeys(map(str, difference.values)))
             return f"{difference.what} is {shown}: models that are trained as one may differ in what weighs, and not in this"
     return None
+
+
+def have_own_numbers(members: Sequence[GenerativeModule]) -> bool:
+    """Whether members differ in what they compute with, and not in weights and learning rates alone."""
+    return next(iter(_differences(members)), None) is not None
 
 
 class _Methods(nn.Module):

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
@@ -17,12 +17,11 @@ from zoo import registry
 from zoo.batches import last_batch
 from zoo.errors import ZooError
 from zoo.experiments.members import Member
-from zoo.experiments.stack import Stack, why_not
+from zoo.experiments.stack import Stack, have_own_numbers, why_not
 from zoo.experiments.stacked_data import HeldOutBatches, StackedData, own, why_not_data
 from zoo.files import write_atomically
 from zoo.lightning import writes_row
 from zoo.models.base import GenerativeModule
-from zoo.progress import say
 from zoo.resuming import Resumption, random_state
 from zoo.runs.checkpoints import AtomicCheckpointIO
 from zoo.runs.config import describe
@@ -113,7 +112,7 @@ def fit_stacked(
     for k, (model, each, seed) in enumerate(zip(models, listed, seeds, strict=True)):
         folder = new_run(root, model_name, on, names[k] if names is not None else None)
         record = RunRecord(folder, (model_name, on), seed, len(models))
-        members.append(Member(k, model, each, randoms[k], folder, record, given[k], keeps, every))
+        members.append(Member(k, model, each, seed, randoms[k], folder, record, given[k], keeps, every))
         text = describe(model, each, told, seed) if configs is None else configs[k]
         with write_atomically(folder / "config.yaml", text=True) as file:
             file.write(text)
@@ -126,7 +125,7 @@ def why_not_stacked(
     callbacks: Sequence[Sequence[Callback]],
     options: Mapping[str, Any],
 ) -> str | None:
-    """Why trainings can't be one, in a line; None where they can. A step of copies of two of the models is tried.
+    """Why trainings can't be one, in a line; None where they can. A step of copies of some is tried.
 
     Arguments:
         models, data, callbacks: Of each training.
@@ -145,18 +144,16 @@ def why_not_stacked(
     for name, is_refused in refused.items():
         if is_refused:
             return f"models that are trained as one have no {name} {options.get(name)}"
-    if foreign:
-        return f"{type(foreign[0]).__name__} is not known to work for each of several models that are trained as one"
     if (reason := why_not(models) or why_not_data(data)) is not None:
         return reason
-    two = [deepcopy(model).cpu() for model in [*models, *models][:2]]
-    spec = two[0].spec
-    shape = (2, 4, *spec.shape)
-    x = torch.zeros(shape, dtype=spec.dtype) if spec.levels else torch.zeros(shape, dtype=two[0].weight_dtype)
+    if foreign:
+        return f"{type(foreign[0]).__name__} is not known to work for each of several models that are trained as one"
+    tried = [deepcopy(model).cpu() for model in (models if have_own_numbers(models) else [*models, *models][:2])]
+    spec = tried[0].spec
+    x = torch.zeros((len(tried), 4, *spec.shape), dtype=spec.dtype if spec.levels else tried[0].weight_dtype)
     try:
         with torch.random.fork_rng(devices=()):
-            Stack(two, [Generator() for _ in two]).try_step(Batch(x))
-            _try_numbers(models, Batch(x[0]))
+            Stack(tried, [Generator() for _ in tried]).try_step(Batch(x))
     except ZooError as error:
         return str(error).splitlines()[0]
     return None
@@ -175,14 +172,6 @@ def pays(models: Sequence[GenerativeModule], options: Mapping[str, Any]) -> bool
         return len(models) > 1
     convolutional = any(isinstance(each, nn.Conv2d | nn.ConvTranspose2d) for each in models[0].modules())
     return not convolutional and sum(each.numel() for each in models[0].parameters()) <= _MOST_WEIGHTS
-
-
-def _try_numbers(models: Sequence[GenerativeModule], batch: Batch) -> None:
-    """The same with all members, where they differ in numbers, which may change what is computed."""
-    if len(models) > 2:
-        copies = [deepcopy(model).cpu() for model in models]
-        parts = (None if each is None else each.expand(len(models), *each.shape) for each in batch)
-        Stack(copies, [Generator() for _ in copies]).try_step(Batch(*cast(Any, parts)))
 
 
 def _understood(callback: Callback) -> bool:
@@ -252,11 +241,18 @@ def _train(
                 if member.error is None and ended:
                     member.record.finish(member.trainer)
                 print(f"run: {member.folder}" + (f" ({member.error})" if member.error else ""), flush=True)
-    return [Run(member.model, member.data, member.trainer, member.folder) for member in members]
+    return [Run(each.model, each.data, each.trainer, each.folder, each.error is not None) for each in members]
 
 
 def _live(members: Sequence[Member]) -> Iterator[Member]:
     return (member for member in members if member.error is None)
+
+
+def _stop(members: Sequence[Member], member: Member, error: DivergedError) -> None:
+    """Leave one out from now on; the error where it was the last one."""
+    member.stop(error)
+    if not any(True for _ in _live(members)):
+        raise error
 
 
 class _EachMember(Callback):
@@ -290,7 +286,7 @@ class _EachMember(Callback):
                         for call in calls:
                             call(member.trainer, member.model, *given, **named)
             except DivergedError as error:
-                self._leave_out(member, error)
+                _stop(self.members, member, error)
 
     def _calls(self, hook: str, member: Member) -> list[Callable]:
         key = (hook, member.number)
@@ -299,14 +295,6 @@ class _EachMember(Callback):
             stock = getattr(Callback, hook)
             self._overriding[key] = [getattr(each, hook) for each in callbacks if getattr(type(each), hook) is not stock]
         return self._overriding[key]
-
-    def _leave_out(self, member: Member, error: DivergedError) -> None:
-        member.error = error
-        member.record.on_exception(member.trainer, member.model, error)
-        member.csv.finalize("")
-        say(f"{member.folder}: {str(error).splitlines()[0]}")
-        if not any(_live(self.members)):
-            raise error
 
 
 def _relayed(hook: str) -> Callable:
@@ -455,6 +443,13 @@ class _StackModule(LightningModule):
         host = self._on_host()
         for member in _live(self.members):
             member.model.latest_metrics.update({f"train/{name}": value[member.number] for name, value in host.items()})
+
+    def on_validation_start(self) -> None:
+        """Leave out who has diverged: of what is no number not every metric can be computed."""
+        for member, finite in zip(self.members, self.stack.finite().tolist(), strict=True):
+            if member.error is None and not finite:
+                what = f"the weights are not finite at batch {self.trainer.global_step}; training stopped."
+                _stop(self.members, member, DivergedError(f"{what}\nLower the learning rate (--model.lr)."))
 
     def on_validation_epoch_start(self) -> None:
         """Every model's own validation begins."""

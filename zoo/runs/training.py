@@ -48,12 +48,14 @@ class Run:
         data: What it was trained on.
         trainer: Lightning's Trainer, with the last metrics in ``callback_metrics``.
         folder: The run folder; None on a process that was not told, as ``torchrun`` starts them.
+        diverged: Whether it stopped because its loss was no number, where other runs were trained with it.
     """
 
     model: GenerativeModule
     data: LightningDataModule
     trainer: Trainer
     folder: Path | None
+    diverged: bool = False
 
     @property
     def checkpoint(self) -> Path:
