@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 import zoo.lightning
 from zoo.lightning import (
     attached_trainer,
+    checkpoint_of,
     datamodule_of,
     instantiate_stored,
     is_fast_dev_run,
@@ -159,6 +160,21 @@ def test_datamodule_of(tmp_path):
     assert datamodule_of(Trainer(logger=False)) is None, moved("datamodule_of")
 
 
+def test_checkpoint_of(tmp_path):
+    """What is in the file that a Trainer writes at the same moment."""
+    seen = []
+
+    class Notes(Callback):
+        def on_train_end(self, trainer, pl_module):
+            seen.append(checkpoint_of(trainer))
+            trainer.save_checkpoint(tmp_path / "written.ckpt")
+
+    fit(tmp_path, Model(), max_steps=1, callbacks=[Notes()])
+    written = torch.load(tmp_path / "written.ckpt", weights_only=True)
+    assert seen[0].keys() == written.keys(), moved("checkpoint_of")
+    assert seen[0]["loops"] == written["loops"], moved("checkpoint_of")
+
+
 def test_attached_trainer(tmp_path):
     model, seen = Model(), []
 
@@ -223,7 +239,7 @@ def test_take_children():
 def test_every_function_is_tested():
     tested = {
         writes_row, is_fast_dev_run, log_interval, overfits, option_strings, process_rank, datamodule_of, attached_trainer,
-        set_hyperparameters, quiet_lightning, instantiate_stored, take_children, own_hyperparameters,
+        set_hyperparameters, quiet_lightning, instantiate_stored, take_children, own_hyperparameters, checkpoint_of,
     }  # fmt: skip
     assert {getattr(zoo.lightning, name) for name in zoo.lightning.__all__} == tested
     assert all(inspect.getdoc(function) for function in tested)

@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+from pytorch_lightning import LightningDataModule
 
 from callbacks.non_finite_guard import DivergedError
 from zoo.errors import ZooError
@@ -10,13 +12,28 @@ from zoo.experiments.stacked_training import fit_stacked, pays, why_not_stacked
 from zoo.resuming import random_state
 from zoo.runs.loggers import wandb_mode
 
-if TYPE_CHECKING:
-    from zoo.cli.fit import ZooCLI
-
-__all__ = ["fit_seeds"]
+__all__ = ["Parsed", "fit_seeds"]
 
 
-def fit_seeds(cli: "ZooCLI", seeds: Sequence[int], stack: str) -> None:
+class Parsed(Protocol):
+    """A command that was parsed, and builds and trains what it asks for: :class:`zoo.cli.fit.ZooCLI`."""
+
+    config: Any
+    config_init: Any
+    model: Any
+    datamodule: LightningDataModule
+
+    def with_seed(self, seed: int) -> None:
+        """Build all of it as a run with that seed does."""
+
+    def train(self, name: str | None) -> None:
+        """Train what was built."""
+
+    def config_text(self) -> str:
+        """The text of ``config.yaml``."""
+
+
+def fit_seeds(cli: Parsed, seeds: Sequence[int], stack: str) -> None:
     """Train what a command asks for with each of several seeds; a run that diverges stops none of the others.
 
     Arguments:
@@ -66,7 +83,7 @@ def fit_seeds(cli: "ZooCLI", seeds: Sequence[int], stack: str) -> None:
     _tell([str(run.folder) for run in runs if run.diverged], len(seeds))
 
 
-def _of_the_run(cli: "ZooCLI") -> str | None:
+def _of_the_run(cli: Parsed) -> str | None:
     """Why the options of a run ask for one training at a time."""
     if cli.config.compile:
         return "models that are trained as one are not compiled"
@@ -75,7 +92,7 @@ def _of_the_run(cli: "ZooCLI") -> str | None:
     return None
 
 
-def _one_after_another(cli: "ZooCLI", seeds: Sequence[int]) -> None:
+def _one_after_another(cli: Parsed, seeds: Sequence[int]) -> None:
     diverged = []
     for seed in seeds:
         cli.with_seed(seed)
@@ -87,7 +104,7 @@ def _one_after_another(cli: "ZooCLI", seeds: Sequence[int]) -> None:
     _tell(diverged, len(seeds))
 
 
-def _name(cli: "ZooCLI", seed: int) -> Any:
+def _name(cli: Parsed, seed: int) -> Any:
     return f"{cli.config.name}-s{seed}" if cli.config.name else None
 
 

@@ -231,9 +231,7 @@ def _in_charge(out: Path) -> Iterator[_Lock]:
 class _Work:
     """Runs on workers, until all are done or the study is to stop."""
 
-    def __init__(
-        self, study: StudyFile, lock: _Lock, pinned: tuple[str | None, ...], report: StudyReport, began: float
-    ):
+    def __init__(self, study: StudyFile, lock: _Lock, pinned: tuple[str | None, ...], report: StudyReport, began: float):
         self.study, self.lock, self.pinned, self.report = study, lock, pinned, report
         minutes = study.execution.minutes
         self.deadline = None if minutes is None else began + 60 * minutes
