@@ -194,7 +194,7 @@ def evaluate(
         examples: Only the first so many test examples are taken for ``samples``; all if not given.
         scores: Disentanglement scores: ``"all"``, ``"none"``, or names or groups of :func:`zoo.metrics.score_codes`,
             ``beta_vae_score`` and ``factor_vae_score``, in a list or with commas between them. If not given, all that are
-            possible for the model and the data.
+            possible for the model and the data, but for the downstream accuracies.
         points: Points for the scores, and half as many test points.
         num_train: Votes for the beta-VAE and FactorVAE scores, and half as many fresh ones; the study takes 10000.
         repeats: Draws of points and votes, and of samples for their scores.
