@@ -9,7 +9,7 @@ from datamodules import Digits, Toy
 from zoo.errors import ZooError
 from zoo.evaluation import classifier, sample
 from zoo.evaluation.references import examples_of
-from zoo.metrics import frechet_distance
+from zoo.metrics import frechet_distance, mode_coverage
 from zoo.models import GAN
 
 
@@ -46,6 +46,14 @@ def test_features_of_images_are_learned_in_the_first_validation(tmp_path, monkey
     trainer = Trainer(accelerator="cpu", max_epochs=1, callbacks=[callback], default_root_dir=tmp_path, **options)
     trainer.fit(GAN(data.spec), data)
     assert {"val/fd_digits_cnn", "val/clipped_density_digits_cnn"} <= trainer.callback_metrics.keys()
+
+
+def test_modes_are_those_of_the_data(tmp_path):
+    trainer, model, data = train(tmp_path, SampleScores(("modes",), examples=50, seed=4), epochs=1)
+    found = mode_coverage(sample(model, 50, seed=4), data.means, data.std)
+    assert trainer.callback_metrics["val/modes_points"].item() == found.modes
+    assert trainer.callback_metrics["val/near_modes_points"].item() == pytest.approx(found.share)
+    assert ("val/kl_modes_points" in trainer.callback_metrics) == (found.modes > 0)
 
 
 def test_scores_have_an_interval_that_a_checkpoint_keeps(tmp_path, monkeypatch):
