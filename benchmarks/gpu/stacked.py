@@ -29,17 +29,21 @@ _TINY = (
     Case("vae", SMALL, 4, {"network": "mlp", "hidden": 8}, "mlp-8"),
     Case("factor_vae", SMALL, 4, {"network": "mlp", "hidden": 8, "discriminator_width": 8}, "small"),
 )
-_MEMBERS = (1, 4, 16, 64)
+_MEMBERS = (64, 16, 4, 1)  # the most telling first
+_CHECK, _TOLERANCE = "as one, losses beside the models alone", 1e-4
 
 
 def run(bench: Bench) -> None:
     """Of each kind of model 1, 4, 16 and 64 members, in float32, then bf16; then float32 by cuDNN's fastest convolutions."""
     held = bench.held("speed", "stacked", "mode")
-    cases, counts = (_TINY, _MEMBERS[:2]) if bench.tiny else (_CASES, _MEMBERS)
+    cases, counts = (_TINY, _MEMBERS[2:]) if bench.tiny else (_CASES, _MEMBERS)
     tries = [(case, mode, members) for mode in ("float32", "bf16") for case in cases for members in counts]
     tries += [(case, "tuned", members) for case in cases if case.options["network"] != "mlp" for members in counts]
     named = [(case._replace(label=f"{case.label} x{members}"), mode, members) for case, mode, members in tries]
     wanted = [each for each in named if (each[0].name, each[0].configuration, each[1]) not in held]
+    for case in (cases[0], cases[-1]):
+        what = {"part": "stacked", "model": case.name, "configuration": case.configuration, "check": _CHECK}
+        bench.attempt("checks", partial(_as_alone, bench, case), **what)
     for case, mode, members in bench.each("stacked", wanted, lambda each: f"{each[0].name} {each[1]}"):
         what = {"part": "stacked", "model": case.name, "configuration": case.configuration, "mode": mode}
         bench.attempt("speed", partial(_measure, bench, case, members, mode), **what)
@@ -49,6 +53,26 @@ def members_of(case: Case, members: int, device: str) -> tuple[list, list[torch.
     """The case's models with the weights of seeds 0, 1, ..., and a random stream of each."""
     models = [build(case, seed).to(device).train() for seed in range(members)]
     return models, [torch.Generator(device).manual_seed(seed) for seed in range(members)]
+
+
+def _as_alone(bench: Bench, case: Case) -> Iterator[dict]:
+    """The largest relative difference between losses of members and of the same models alone, over three steps."""
+    steps, members = 3, 3
+    x = [_examples(case, members, bench.device) for _ in range(steps)]
+    stack = Stack(*members_of(case, members, bench.device))
+    together = torch.stack([stack.step(Batch(each))["loss"] for each in x]).cpu()  # (steps, members)
+    difference = 0.0
+    for seed, model in enumerate(members_of(case, members, bench.device)[0]):
+        step = step_by_hand(model)
+        torch.manual_seed(seed)
+        for number, each in enumerate(x):
+            state = torch.cuda.get_rng_state() if bench.device == "cuda" else torch.get_rng_state()
+            loss = getattr(model, model.training_losses[0])(Batch(each[seed]))[0].item()
+            model.training_batches = number
+            (torch.cuda.set_rng_state if bench.device == "cuda" else torch.set_rng_state)(state)
+            step(Batch(each[seed]))
+            difference = max(difference, abs(loss - float(together[number, seed])) / abs(loss))
+    yield {"value": difference, "tolerance": _TOLERANCE, "status": "ok" if difference <= _TOLERANCE else "differs"}
 
 
 def _measure(bench: Bench, case: Case, members: int, mode: str) -> Iterator[dict]:
@@ -93,8 +117,8 @@ def _examples(case: Case, members: int, device: str) -> Tensor:
 
 
 def _seconds(bench: Bench, mode: str, step: Callable[[], object]) -> float:
-    """Of a step, the mean over those of a second and a half, at most 200, after the first ones."""
-    warmup, most, longest = (1, 3, 1.0) if bench.tiny else (5, 200, 1.5)
+    """Of a step, the mean over those of a second, at most 200, after the first ones."""
+    warmup, most, longest = (1, 3, 1.0) if bench.tiny else (3, 200, 1.0)
 
     def under_autocast() -> None:
         # Anew for each step: autocast keeps its copies of the weights until it ends.
