@@ -8,7 +8,22 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["autocast_off", "autocast_while_training", "widen_half", "without_autocast"]
+__all__ = ["autocast_off", "autocast_while_training", "computes_bfloat16", "widen_half", "without_autocast"]
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has units that multiply matrices of bfloat16: on others bf16-mixed is slower than float32.
+
+    Example:
+        >>> computes_bfloat16(torch.device("meta"))
+        False
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    found: dict = getattr(torch.cpu, "get_capabilities", dict)()  # which torch 2.11 does not have
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
 
 
 def autocast_off(device: str) -> contextlib.AbstractContextManager:

@@ -102,6 +102,27 @@ def test_the_first_examples_are_taken_whatever_the_batches(digits, examples, exp
     assert all(map(math.isfinite, metrics.values()))
 
 
+def test_a_likelihood_in_bf16_says_so_and_by_how_much_it_differs(digits):
+    model = vae(digits)
+    plain = evaluate(model, digits, samples=3, **QUIET)
+    half = evaluate(model, digits, samples=3, precision="bf16-mixed", **QUIET)
+    assert half.metrics["test/nll"] != plain.metrics["test/nll"] == pytest.approx(half.metrics["test/nll"], abs=0.05)
+    assert 0 < abs(half.metrics["test/nll_bf16_error"]) < 0.05 and "test/nll_bf16_error" not in plain.metrics
+    assert half.protocol["test/nll"] == {**plain.protocol["test/nll"], "precision": "bf16-mixed"}
+    assert half.protocol.keys() == plain.protocol.keys()
+    assert half.metrics["test/elbo"] == plain.metrics["test/elbo"]
+
+
+def test_where_bf16_makes_too_much_of_a_difference_the_likelihood_is_in_float32(digits):
+    model = vae(digits)
+    with torch.no_grad():
+        model.decoder[-1].weight.mul_(1000)
+    with pytest.warns(UserWarning, match=r"in bf16-mixed the NLL differs by .* nats"):
+        half = evaluate(model, digits, samples=3, precision="bf16-mixed", **QUIET)
+    plain = evaluate(model, digits, samples=3, **QUIET)
+    assert half.metrics["test/nll"] == plain.metrics["test/nll"] and half.protocol == plain.protocol
+
+
 def test_no_progress_is_shown_where_none_is_wanted(blocks, capsys):
     evaluate(vae(blocks), blocks, samples=1, **SMALL, **QUIET)
     assert "%|" not in "".join(capsys.readouterr())

@@ -44,7 +44,12 @@ __all__ = ["SCHEMA", "Evaluation", "evaluate"]
 
 SCHEMA = 1  # of evaluation.json; it grows where a field is renamed or means something else
 _SAMPLED = 64  # samples that are timed
-_COUNTS = ("_examples", "_samples", "_seconds")  # ends of the names of metrics that say how much, not how good
+_COUNTS = (
+    "_examples",
+    "_samples",
+    "_seconds",
+    "_bf16_error",
+)  # ends of the names of metrics that say how much, not how good
 
 
 @dataclass
@@ -169,6 +174,7 @@ def evaluate(
     features: str | nn.Module | Features | None = None,
     sample_count: int = 2000,
     seed: int = 0,
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
     accelerator: str = "auto",
     devices: int | list[int] = 1,
     progress: bool = True,
@@ -204,6 +210,7 @@ def evaluate(
         features: The features in which samples are scored, as in :func:`~zoo.evaluation.features.features_for`.
         sample_count: Test examples, and samples, that are compared.
         seed: The seed of what is drawn.
+        precision: That in which networks compute log p(x), as in :func:`~zoo.evaluation.likelihood.evaluate_likelihood`.
         accelerator: Lightning's name of where to compute: ``cpu``, ``gpu``, ``mps``, or ``auto``.
         devices: How many of them, -1 for all, or their numbers; each has a process, and all give what one would.
         progress: Whether to show progress bars.
@@ -266,7 +273,7 @@ def evaluate(
         model.to(trainer.strategy.root_device)
         if samples:
             likelihood = likelihood_of_examples(
-                model, data, samples=samples, examples=examples, seed=seed, progress=progress
+                model, data, samples=samples, examples=examples, seed=seed, precision=precision, progress=progress
             )
             found |= likelihood.metrics
         sizes = Sizes(points, points // 2, num_train, num_train // 2)

@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 else:
     AnyPosterior = AnyPrior = AnyLikelihood = str
 
-_PER_CALL = 2048  # latents decoded at once where many are drawn for one estimate
+# Where many latents are drawn for one estimate: the numbers that are decoded at once. They fit in the cache of a core; a GPU
+# has all its units at work on more of them.
+_AT_ONCE = {"cpu": 2**19}
+_AT_ONCE_ELSEWHERE = 2**24
 
 
 class VAE(GenerativeModule):
@@ -271,7 +274,8 @@ class VAE(GenerativeModule):
             z, log_q = q.rsample_and_log_prob((k,))
             return self.likelihood.log_prob(x, self.decoder_output(z)) + prior.log_prob(z) - log_q
 
-        return importance_weighted_bound(log_weights, samples, max(1, _PER_CALL // max(1, len(x))))
+        at_once = _AT_ONCE.get(x.device.type, _AT_ONCE_ELSEWHERE) // (self.likelihood.outputs * self.spec.dims)
+        return importance_weighted_bound(log_weights, samples, max(1, at_once // max(1, len(x))))
 
     @with_likelihood
     @torch.no_grad()
