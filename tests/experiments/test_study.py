@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,9 @@ def test_what_differs_between_commands():
     )
     assert differing("python -m zoo.fit --ckpt_path x.ckpt", ["--model", "vae"]) is None
     assert differing("python -m zoo.fit --model vae", ["--model", "gan"]) == "model vae there and gan here"
+    several = "python -m zoo.fit --model vae --name a --seeds 0,1 --stack on --lr 0.1"
+    assert differing(several, ["--model", "vae", "--seed", "1", "--lr", "0.1"]) is None
+    assert differing(several, ["--model", "vae", "--seed", "1", "--lr", "0.2"]) == "lr 0.1 there and 0.2 here"
     assert arguments({"wandb": False, "lr": -1, "config": ["a", "b"]}) == [
         "--wandb",
         "off",
@@ -380,6 +384,32 @@ def test_kills_failures_and_a_second_study(tmp_path, monkeypatch):
     at = places(read_study(tmp_path / "mine.yaml", out=out))
     assert {name: place for name, place in at.items() if name.startswith("vae")} == dict.fromkeys(folders, "done")
     assert not [e["process"] for e in events(out) if alive(e["process"])], "no worker is left"
+
+
+def test_seeds_as_one_model(tmp_path):
+    """Each with its folder and evaluation; what can't be stacked is trained all the same; the study can go on without."""
+    text = """
+        fit: {data: digits, max_steps: 3, trainer.callbacks: [], model.network: mlp, model.hidden: 8, model.latent_dim: 2}
+        evaluate: {}
+        seeds: 3
+        blocks:
+          - fit: {model: vae}
+          - name: averaged
+            fit: {model: gan, model.width: 4, model.hidden: null}
+            seeds: 2
+    """
+    text = text.replace(", model.hidden: null", "").replace("model.hidden: 8, model.latent_dim: 2", "model.latent_dim: 2")
+    path = written(tmp_path, text)
+    study = read_study(path, out=tmp_path / "out", stack=True, workers=2, gpus=0)
+    report = run_study(study)
+    assert (report.done, report.total, report.failed) == (5, 5, {})
+    begun = Counter(e["run"] for e in events(tmp_path / "out") if e["what"] == "begin")
+    assert begun["vae-s0"] == 2 and begun["vae-s1"] == begun["vae-s2"] == 1, "trained as one, evaluated one by one"
+    for seed in range(3):
+        folder = tmp_path / "out" / "runs" / "vae-digits" / f"vae-s{seed}"
+        record = json.loads((folder / "run.json").read_text())
+        assert record["seed"] == seed and "--seeds 0,1,2" in record["command"]
+    assert set(places(read_study(path, out=tmp_path / "out")).values()) == {"done"}
 
 
 def test_the_time_is_over(tmp_path):

@@ -342,6 +342,7 @@ STUDY = Arguments(
             expected="a whole number is needed, 0 for the CPU, -1 for all GPUs, or a list of them: 2,3",
         ),
         Argument("per_gpu", "runs that share a GPU; workers beyond that are on the CPU", "N", int, least=1),
+        Argument("stack", "true: seeds of a setting are trained as one model where that can be", "BOOL", bool),
         Argument("retries", "how often a run that failed or diverged is tried again (default 1)", "N", int, least=0),
         Argument("warm", "false: each command imports torch anew, and is not forked from a worker that has", "BOOL", bool),
         Argument("minutes", "stop cleanly after so many; the same command goes on", "M", float),

@@ -239,6 +239,7 @@ class _Work:
         self.lost: Counter[str] = Counter()
         self.events = _Events(study.out / "events.jsonl")
         self.futures: dict[Future[Outcome], StudyRun] = {}
+        self.mates: dict[str, list[StudyRun]] = {}  # runs that are being trained with a run as one model
 
     def do(self, runs: Sequence[StudyRun]) -> None:
         count = workers(self.study.execution, self.pinned)
@@ -246,7 +247,7 @@ class _Work:
         say(f"{self.report.out}: {self.report.done} of {self.report.total} runs done, {len(runs)} to do, on {where}")
         bar: Any = progress_bar(None, self.report.out.name, total=self.report.total, unit="runs", done=self.report.done)
         with bar, self._listening(), Pool(self.study.out / "parsl", self.study.execution, count) as pool:
-            for run in runs:
+            for run in self._with_mates(runs):
                 self._submit(pool, run)
             while self.futures:
                 finished, _ = wait(self.futures, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -262,11 +263,28 @@ class _Work:
                 bar.set_postfix({"running": running, "failed": len(self.report.failed), "left": left}, refresh=True)
                 bar.update(self.report.done - bar.n)
 
+    def _with_mates(self, runs: Sequence[StudyRun]) -> Iterator[StudyRun]:
+        """The runs; of those of a setting that are trained as one model only the first, whose mates wait for it."""
+        together: dict[str, list[StudyRun]] = {}
+        if self.study.execution.stack:
+            for run in runs:
+                if run.folder is None:
+                    together.setdefault(run.setting, []).append(run)
+        self.mates = {first.name: mates for first, *mates in together.values() if mates}
+        waiting = {mate.name for mates in self.mates.values() for mate in mates}
+        yield from (run for run in runs if run.name not in waiting)
+
     def _submit(self, pool: Pool, run: StudyRun, anew: bool = False) -> None:
-        job = Job(
-            run, str(self.study.out.resolve()), self.lock.token, self.deadline, self.pinned, anew, self.study.execution.warm
-        )
+        out, mates = str(self.study.out.resolve()), tuple(self.mates.get(run.name, ()))
+        job = Job(run, out, self.lock.token, self.deadline, self.pinned, anew, self.study.execution.warm, mates)
         self.futures[pool.submit(job)] = run
+
+    def _part(self, pool: Pool, run: StudyRun, outcome: Outcome | None) -> None:
+        """After a training as one model each run is a job of its own: to be evaluated, or trained where it was not."""
+        if outcome is not None and outcome.state not in ("done", "stopped"):
+            say(f"{run.setting}: not trained as one model: {outcome.error}")
+        for each in (run, *self.mates.pop(run.name)):
+            self._submit(pool, each)
 
     def _outcome(self, run: StudyRun, future: "Future[Outcome]") -> Outcome | None:
         """What a worker says; None where it was lost, and the run is to be given to another one."""
@@ -286,7 +304,9 @@ class _Work:
 
     def _take(self, pool: Pool, run: StudyRun, outcome: Outcome | None) -> None:
         self.events.end(run.name)
-        if outcome is None:
+        if run.name in self.mates:
+            self._part(pool, run, outcome)
+        elif outcome is None:
             if self.report.stopped is None:
                 say(f"{run.name}: its worker was lost; it goes on with another one")
                 self._submit(pool, run)

@@ -36,6 +36,7 @@ class Execution:
         threads: Threads of a run.
         gpus: The GPUs of a node, as a number, -1 for all, or a list of them; 0 for the CPU; None for all that there are.
         per_gpu: How many runs share a GPU; workers beyond are on the CPU. None: as many as there are workers.
+        stack: Whether seeds of a setting are trained as one model, where that can be; their evaluations are separate.
         retries: How often a run that failed or diverged is tried again.
         warm: Whether a run is forked from a process that has imported torch; else each of its commands imports anew.
         minutes: After how many minutes the study stops, to be gone on with; None for no limit.
@@ -46,6 +47,7 @@ class Execution:
     threads: int = 1
     gpus: int | list[int] | None = None
     per_gpu: int | None = None
+    stack: bool = False
     retries: int = 1
     warm: bool = True
     minutes: float | None = None
@@ -295,8 +297,9 @@ def _execution(path: Path, section: Mapping[str, Any], given: Mapping[str, Any])
         value = found.get(name)
         if value is not None and (not isinstance(value, int | float) or isinstance(value, bool) or value < least):
             raise ZooError(f"{path}: run.{name} {value}: a number of {least} or more is needed.")
-    if not isinstance(found.get("warm", True), bool):
-        raise ZooError(f"{path}: run.warm {found['warm']}: true or false is accepted.")
+    for name in ("warm", "stack"):
+        if not isinstance(found.get(name, True), bool):
+            raise ZooError(f"{path}: run.{name} {found[name]}: true or false is accepted.")
     if found.get("provider") is not None and "name" not in _section(f"{path}: run.provider", found["provider"]):
         raise ZooError(f"{path}: run.provider has no name: local, slurm, pbs, kubernetes, ... is needed.")
     return Execution(**{name: value for name, value in found.items() if value is not None})

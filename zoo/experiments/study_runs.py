@@ -12,12 +12,12 @@ from typing import Any, Literal
 from zoo.errors import ZooError
 from zoo.files import read_json
 
-__all__ = ["Place", "StudyRun", "arguments", "differing", "folders", "place_of", "remove"]
+__all__ = ["Place", "StudyRun", "arguments", "differing", "folders", "place_of", "remove", "stacked_arguments"]
 
 Place = Literal["new", "begun", "interrupted", "failed", "diverged", "trained", "done"]
 
 # What says where and how something is computed, and not what.
-_OPERATION = {"name", "ckpt", "ckpt_path", "resume", "gpus", "wandb", "out", "checkpoint_every", "device", "trust"}
+_OPERATION = {"name", "ckpt", "ckpt_path", "resume", "gpus", "wandb", "out", "checkpoint_every", "device", "trust", "stack"}
 _OPERATION |= {"data.root", "data.num_workers", "data.on_device", "data.eval_batch_size", "trainer.default_root_dir"}
 _OPERATION |= {"trainer.enable_progress_bar", "trainer.accelerator", "trainer.devices"}
 
@@ -80,6 +80,15 @@ def arguments(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
+def stacked_arguments(runs: Sequence[StudyRun]) -> list[str]:
+    """What follows ``python -m zoo.fit`` to train runs of one setting, which differ in their seeds, as one model."""
+    words = list(runs[0].fit)
+    words[words.index("--name") + 1] = runs[0].setting
+    at = words.index("--seed")
+    seeds = ",".join(str(run.seed) for run in runs)
+    return [*words[:at], "--seeds", seeds, "--stack", "on", *words[at + 2 :]]
+
+
 def _text(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -98,6 +107,9 @@ def differing(recorded: str, typed: Sequence[str]) -> str | None:
     before, now = _options(shlex.split(recorded)), _options(typed)
     if "model" not in before and "config" not in before and "ckpt_path" in before:
         return None
+    if "seeds" in before and "seed" in now:  # of which it was one
+        before["seed"] = now["seed"]
+        del before["seeds"]
     for name in [*now, *before]:
         if name not in _OPERATION and before.get(name) != now.get(name):
             there, here = (", ".join(each.get(name, ["not given"])) for each in (before, now))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from zoo.errors import ZooError
-from zoo.experiments.study_runs import StudyRun, place_of, remove
+from zoo.experiments.study_runs import StudyRun, place_of, remove, stacked_arguments
 
 __all__ = ["Job", "Outcome", "call", "die_with", "forked", "in_charge", "note", "warm", "work"]
 
@@ -50,6 +50,7 @@ class Job:
         devices: What ``CUDA_VISIBLE_DEVICES`` is for each worker of a node, in turn; None for a worker on the CPU.
         anew: Whether what is there of it is of no use.
         warm: Whether commands are forked from a process that has imported torch, or import anew.
+        mates: Runs that are trained with it as one model; if there are any, none of them is evaluated.
     """
 
     run: StudyRun
@@ -59,6 +60,7 @@ class Job:
     devices: tuple[str | None, ...] = ()
     anew: bool = False
     warm: bool = True
+    mates: tuple[StudyRun, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,10 @@ def work(job: Job) -> Outcome:
     outcome = Outcome("failed", "its worker was interrupted")
     try:
         with _alone(job):
-            outcome = _run(job) if in_charge(job) else Outcome("stopped")
+            if in_charge(job):
+                outcome = _train_stacked(job) if job.mates else _run(job)
+            else:
+                outcome = Outcome("stopped")
     except ZooError as error:
         outcome = Outcome("mistaken", str(error))
     finally:
@@ -143,6 +148,15 @@ def _run(job: Job) -> Outcome:
         if place_of(run, folder) != "done":
             return _failure(job, status, place, seconds)
     return Outcome("done", None, seconds)
+
+
+def _train_stacked(job: Job) -> Outcome:
+    """Train a run and its mates, none of which has a folder, as one model; each is evaluated by a job of its own."""
+    began, device = time.monotonic(), _device(job)
+    words = [*stacked_arguments([job.run, *job.mates]), "--gpus", str(int(device is not None))]
+    status = _command(job, "zoo.fit", words, device)
+    seconds = {"fit": round(time.monotonic() - began, 2)}
+    return Outcome("done", None, seconds) if status == 0 else _failure(job, status, "trained", seconds)
 
 
 def _failure(job: Job, status: int, place: str, seconds: dict[str, float]) -> Outcome:
