@@ -97,10 +97,8 @@ def work(job: Job) -> Outcome:
     outcome = Outcome("failed", "its worker was interrupted")
     try:
         with _alone(job):
-            if in_charge(job):
-                outcome = _train_stacked(job) if job.mates else _run(job)
-            else:
-                outcome = Outcome("stopped")
+            do = _train_stacked if job.mates else _run
+            outcome = do(job) if in_charge(job) else Outcome("stopped")
     except ZooError as error:
         outcome = Outcome("mistaken", str(error))
     finally:
