@@ -21,7 +21,8 @@ _KEYS = ("out", "fit", "evaluate", "seeds", "blocks", "compare", "analysis", "ru
 _BLOCK = ("name", "fit", "evaluate", "seeds", "grid")
 _COMPARE = ("by", "metrics", "sort", "filter", "baseline", "published")
 _OURS = {  # options of zoo.fit that the study gives
-    "seed": "seeds", "seed_everything": "seeds", "name": "a block's name", "trainer.default_root_dir": "out",
+    "seed": "seeds", "seed_everything": "seeds", "seeds": "seeds", "stack": "run.stack",
+    "name": "a block's name", "trainer.default_root_dir": "out",
     "gpus": "run.gpus", "ckpt_path": "nothing: runs go on by themselves", "resume": "nothing: runs go on by themselves",
 }  # fmt: skip
 
