@@ -87,11 +87,11 @@ class FactorGrid(DataModule):
 
     @property
     def variants(self) -> list[str]:
-        """What stands in the brackets of the spec's name."""
+        """What stands in the brackets of the spec's name; kept values come last, since names of folders are cut."""
         pixels = [f"{self.resolution}px"] if self.resolution != 64 else []
         fewer = (name for name, size in self.grid.items() if len(self.kept[name]) < size)
         shifts = [str(shift) for shift in (self.correlation, self.held_out) if shift is not None]
-        return pixels + [f"{name}={listing(self.kept[name])}" for name in fewer] + shifts
+        return pixels + shifts + [f"{name}={listing(self.kept[name])}" for name in fewer]
 
     @property
     def factor_names(self) -> tuple[str, ...]:
