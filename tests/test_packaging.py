@@ -15,6 +15,7 @@ import yaml
 from conftest import REPOSITORY
 
 import zoo
+from zoo import trained
 
 SITE = Path(pytest.__file__).resolve().parent.parent  # where the packages that the wheel requires are
 BIN = Path(sys.executable).parent
@@ -41,6 +42,7 @@ def test_wheel(tmp_path):
     packages = {str(path.parent.relative_to(REPOSITORY)) for top in ("zoo", "datamodules", "callbacks")
                 for path in (REPOSITORY / top).rglob("__init__.py")}  # fmt: skip
     assert packages <= {str(Path(name).parent) for name in names}, "setup.cfg names every package"
+    assert {f"zoo/trained/{name}.{end}" for name in trained.names() for end in ("ckpt", "json")} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "docs", "benchmarks"))]
 
     venv.create(tmp_path / "env", with_pip=True)
@@ -59,6 +61,8 @@ def test_wheel(tmp_path):
     run(python, "-m", "zoo.sample", "--ckpt", folder / "checkpoints" / "last.ckpt", "--out", "x.npz", cwd=empty)
     assert (empty / "x.npz").exists()
     assert "dsprites" in run(python, "-m", "zoo", cwd=empty)
+    run(python, "-m", "zoo.sample", "--model", "vae-digits", "--out", "trained.png", cwd=empty)
+    assert (empty / "trained.png").exists()
 
 
 def read_yaml(name: str) -> dict:

@@ -49,7 +49,7 @@ def test_make_targets(target):
 def test_commands_in_their_order(cli, home_with_mnist):
     """Each command runs; of those that need GPUs or start processes (see test_fit.py), the configuration is made."""
     for command in COMMANDS:
-        typed = shlex.split(command.replace("~", str(home_with_mnist)))
+        typed = shlex.split(command.replace("~", str(home_with_mnist)).replace(" results/", f" {REPOSITORY}/results/"))
         if typed[0] != "python":
             continue
         name, arguments = typed[2].removeprefix("zoo."), typed[3:]

@@ -1,13 +1,16 @@
 """The tables of docs/results.md are those of the files in results/, row by row, and these name runs that can be repeated."""
 
 import csv
+import hashlib
 import runpy
 import shlex
 
 import pytest
 from conftest import REPOSITORY
 
+from zoo import trained
 from zoo.cli.command import Command
+from zoo.runs.stored import find_runs, read_run
 
 RESULTS = REPOSITORY / "results"
 COMPARE = runpy.run_path(str(RESULTS / "compare.py"))
@@ -27,3 +30,16 @@ def test_rows_are_of_methods_that_the_script_runs(path):
     assert len({(row["method"], row["seed"]) for row in rows}) == len(rows)
     for command in commands.values():
         Command(shlex.split(command)[3:])  # arguments that the command line knows
+
+
+def test_records_are_of_the_trained_models():
+    """A finished run on digits, by its card's command, and the evaluation of what comes along."""
+    runs = [read_run(folder) for folder in find_runs(RESULTS / "digits")]
+    for run in runs:
+        card = trained.read_card(f"{run.model}-digits")
+        assert (run.state, run.problems, run.seed) == ("finished", [], card.seed)
+        assert str(run.facts["command"]).startswith(card.command.partition(" --seed")[0].partition("'")[0])
+        (evaluation,) = run.evaluations
+        assert evaluation.content["checkpoint_sha256"] == card.sha256 == hashlib.sha256(card.path.read_bytes()).hexdigest()
+        assert {name: evaluation.metrics[name] for name in card.metrics} == card.metrics
+        assert evaluation.log_p() is not None or card.model == "gan"

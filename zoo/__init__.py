@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import registry
 
 if TYPE_CHECKING:
-    from zoo import evaluation, metrics, models, plots, runs
+    from zoo import evaluation, metrics, models, plots, runs, trained
     from zoo.models.af_prior_vae import AFPriorVAE
     from zoo.models.annealed_vae import AnnealedVAE
     from zoo.models.beta_tcvae import BetaTCVAE
@@ -44,6 +44,7 @@ __all__ = [
     "models",
     "plots",
     "runs",
+    "trained",
 ]
 
 __version__ = "0.1.0"
@@ -63,7 +64,7 @@ __doc__ = "\n".join(
     ]
 )
 
-_PACKAGES = ("evaluation", "metrics", "models", "plots", "runs")
+_PACKAGES = ("evaluation", "metrics", "models", "plots", "runs", "trained")
 _CLASSES = {entry.path.rpartition(".")[2]: entry.path for entry in registry.MODELS.values()}
 
 

@@ -112,9 +112,10 @@ def test_help_fits_on_a_screen(arguments):
 @pytest.mark.parametrize(
     ("arguments", "function", "own"),
     [
-        (SAMPLE, evaluation.sample, {"ckpt", "out", "device", "trust", "what", "data", "mean"}),  # mean: true in pictures
-        (ENCODE, evaluation.encode, {"ckpt", "data", "out", "device", "trust"}),
-        (EVALUATE, evaluation.evaluate, {"ckpt", "data", "gpus", "out", "trust", "neighbors"}),
+        # mean: true in pictures
+        (SAMPLE, evaluation.sample, {"model", "ckpt", "out", "device", "trust", "what", "data", "mean"}),
+        (ENCODE, evaluation.encode, {"model", "ckpt", "data", "out", "device", "trust"}),
+        (EVALUATE, evaluation.evaluate, {"model", "ckpt", "data", "gpus", "out", "trust", "neighbors"}),
         (FIT, training.fit, {"model", "data", "gpus", "config", "ckpt_path", "seed"}),
     ],
     ids=["sample", "encode", "evaluate", "fit"],

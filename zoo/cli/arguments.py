@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from zoo import registry
+from zoo import registry, trained
 from zoo.cli.habits import SHORT
 from zoo.errors import ZooError
 
@@ -85,6 +85,11 @@ class Argument:
     def _registered(self, name: str, entries: Mapping[str, registry.Entry]) -> str:
         if name in entries or "." in name:
             return name
+        if self.name == "model" and name in trained.names():
+            raise ZooError(
+                f"{name} is trained: python -m zoo.sample --model {name}\n"
+                f"To train another like it: {trained.read_card(name).command}"
+            )
         kind = {"data": "data set"}.get(self.name, self.name)
         raise ZooError(
             f"no {kind} {name!r} among {', '.join(entries)}.{registry.suggestion(name.lower(), entries)}\n"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from zoo import registry
+from zoo import registry, trained
 from zoo.cli.arguments import Argument, Arguments
 from zoo.cli.options import COMPARE, ENCODE, EVALUATE, FIT, SAMPLE, STUDY
 from zoo.errors import ZooError
@@ -36,9 +36,12 @@ def completion(shell: str) -> str:
     words = {each.command: " ".join(f"--{name}" for name in _names(each.table)) for each in commands}
     script = _BASH.format(
         commands=" ".join(words),
-        values="\n".join(
+        values='        --model) local models="' + " ".join(registry.MODELS) + '"\n'
+        + f'            if [ "${{COMP_WORDS[1]}}" != fit ]; then models="{" ".join(trained.names())}"; fi\n'
+        + '            COMPREPLY=($(compgen -W "$models" -- "$word")); return;;\n'
+        + "\n".join(
             f'        --{name}) COMPREPLY=($(compgen -W "{" ".join(known)}" -- "$word")); return;;'
-            for name, known in (("model", registry.MODELS), ("data", registry.DATA), ("wandb", ("off", "offline", "online")))
+            for name, known in (("data", registry.DATA), ("wandb", ("off", "offline", "online")))
         )
         + '\n        --config|--ckpt|--ckpt_path|--out) COMPREPLY=($(compgen -f -- "$word")); return;;',
         options="\n".join(

@@ -6,7 +6,7 @@ from typing import Any
 
 from pytorch_lightning import seed_everything
 
-from zoo import evaluation
+from zoo import evaluation, trained
 from zoo.cli.options import EVALUATE
 from zoo.cli.run_data import run_data
 from zoo.distributed import require_gpus
@@ -47,8 +47,9 @@ def evaluate(
         found = evaluation.evaluate(model, examples, seed=seed, **devices, **options)
     if process_rank() != 0:
         return
-    found.checkpoint, found.origin = ckpt, origin(ckpt, model)
-    out = out or (run or Path(ckpt).parent) / "evaluation.json"
+    card = trained.find(ckpt)
+    found.checkpoint, found.origin = ckpt if card is None else card.name, origin(ckpt, model)
+    out = out or (run or (Path(ckpt).parent if card is None else Path(card.name))) / "evaluation.json"
     print(found.table())
     folder = out.parent / "pictures"
     (folder / NEIGHBORS).unlink(missing_ok=True)  # of samples that were drawn before

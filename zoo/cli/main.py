@@ -8,8 +8,10 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from zoo import registry
+from zoo import registry, trained
+from zoo.cli.arguments import Arguments
 from zoo.cli.command import Command
 from zoo.cli.completion import completion
 from zoo.cli.importing import importing
@@ -20,11 +22,15 @@ __all__ = ["list_zoo", "main", "run"]
 
 
 def list_zoo() -> str:
-    """The models and data sets, with what each is for."""
+    """The models and data sets, with what each is for; trained models, with what was measured of them."""
     lines = []
     for title, entries in (("Models (--model NAME)", registry.MODELS), ("Data sets (--data NAME)", registry.DATA)):
         width = 2 + max(map(len, entries))
         lines += [title, *(f"  {name:<{width}}{entry.summary}" for name, entry in entries.items()), ""]
+    shown = [(card.name, f"{card.bytes / 1e6:.1f} MB, {card.summary}") for card in trained.cards()]
+    width = 2 + max(len(name) for name, _ in shown)
+    lines.append("Trained models (--model NAME of zoo.sample, zoo.encode, zoo.evaluate)")
+    lines += [*(f"  {name:<{width}}{what}" for name, what in shown), ""]
     lines += ["Recipes (--config NAME)", *(f"  {name}" for name in registry.recipes()), ""]
     lines.append("Start:  python -m zoo.fit --model gan        Help:  python -m zoo.fit --help")
     return "\n".join(lines)
@@ -43,28 +49,49 @@ def _fit(argv: list[str]) -> None:
     fit(command)
 
 
+def _with_checkpoint(typed: dict[str, Any], command: Arguments) -> dict[str, Any]:
+    """The values of a command's arguments, with the checkpoint of a trained model in the place of its name."""
+    options = {**command.defaults, **typed}
+    name = options.pop("model")
+    if name is not None and options["ckpt"] is not None:
+        raise ZooError("--model and --ckpt: one of them is enough.")
+    if name is not None:
+        options["ckpt"] = str(trained.read_card(name).path)
+    elif options["ckpt"] is None:
+        raise ZooError(
+            f"--model NAME, a trained model, or --ckpt FILE is missing.\n"
+            f"`python -m zoo.{command.command} --help` explains the options."
+        )
+    elif (card := trained.find(options["ckpt"])) is not None:
+        options["ckpt"] = str(card.path)
+    return options
+
+
 def _sample(argv: list[str]) -> None:
     options, data_options = SAMPLE.read(argv)
+    options = _with_checkpoint(options, SAMPLE)
     with importing():
         from zoo.cli.sample import sample
 
-    sample(data_options=data_options, **{**SAMPLE.defaults, **options})
+    sample(data_options=data_options, **options)
 
 
 def _encode(argv: list[str]) -> None:
     options, data_options = ENCODE.read(argv)
+    options = _with_checkpoint(options, ENCODE)
     with importing():
         from zoo.cli.encode import encode
 
-    encode(data_options=data_options, **{**ENCODE.defaults, **options})
+    encode(data_options=data_options, **options)
 
 
 def _evaluate(argv: list[str]) -> None:
     options, data_options = EVALUATE.read(argv)
+    options = _with_checkpoint(options, EVALUATE)
     with importing():
         from zoo.cli.evaluate import evaluate
 
-    evaluate(data_options=data_options, **{**EVALUATE.defaults, **options})
+    evaluate(data_options=data_options, **options)
 
 
 def _compare(argv: list[str]) -> None:
@@ -79,7 +106,8 @@ def _compare(argv: list[str]) -> None:
     with importing():
         from zoo.cli.compare import compare
 
-    compare(runs, evaluation={"data_options": [], **EVALUATE.defaults, **sizes}, **options)
+    defaults = {name: value for name, value in EVALUATE.defaults.items() if name != "model"}
+    compare(runs, evaluation={"data_options": [], **defaults, **sizes}, **options)
 
 
 def _study(argv: list[str]) -> None:

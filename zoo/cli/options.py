@@ -108,7 +108,8 @@ More:  python -m zoo                          lists models and data sets
     loose=True,
 )
 
-_CKPT = Argument("ckpt", "a run's checkpoints/last.ckpt or best.ckpt", "FILE", str, required=True)
+_MODEL = Argument("model", "a trained model that comes along: gan-digits (python -m zoo lists them)", "NAME", str)
+_CKPT = Argument("ckpt", "or a run's checkpoints/last.ckpt or best.ckpt", "FILE", str)
 _TRUST = Argument(
     "trust", "a module or package of your own that the checkpoint's classes may come from", "NAME", str, several=True
 )
@@ -122,8 +123,9 @@ _DEVICE = Argument("device", "cpu, cuda, mps (default cpu)", "DEVICE", str, "cpu
 
 SAMPLE = Arguments(
     "sample",
-    "--ckpt FILE [options]",
+    "--model NAME | --ckpt FILE [options]",
     (
+        _MODEL,
         _CKPT,
         Argument(
             "what",
@@ -166,8 +168,9 @@ SAMPLE = Arguments(
 
 ENCODE = Arguments(
     "encode",
-    "--ckpt FILE [options]",
+    "--model NAME | --ckpt FILE [options]",
     (
+        _MODEL,
         _CKPT,
         Argument(
             "out",
@@ -187,8 +190,9 @@ ENCODE = Arguments(
 
 EVALUATE = Arguments(
     "evaluate",
-    "--ckpt FILE [options]",
+    "--model NAME | --ckpt FILE [options]",
     (
+        _MODEL,
         _CKPT,
         *_DATA,
         Argument(
@@ -216,7 +220,7 @@ EVALUATE = Arguments(
         ),
         Argument(
             "scores",
-            "disentanglement scores, of models that encode data with known factors:\nall (default), none, or mig,sap,...",
+            "disentanglement scores, of codes of data with known factors: all (default), none, or mig,sap,...",
             "LIST",
             str,
         ),
@@ -278,7 +282,7 @@ EVALUATE = Arguments(
         ),
         _SEED,
         _TRUST,
-        Argument("out", "JSON file (default: evaluation.json in the run folder)", "FILE", Path),
+        Argument("out", "JSON file (default: evaluation.json in the run folder, or in one called NAME)", "FILE", Path),
     ),
     about="Test a trained model on the test split of its data.",
 )

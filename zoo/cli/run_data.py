@@ -6,7 +6,7 @@ from typing import Any
 
 from pytorch_lightning import LightningDataModule
 
-from zoo import registry
+from zoo import registry, trained
 from zoo.cli.arguments import Arguments
 from zoo.cli.command import data_options
 from zoo.cli.parser import Parser, option_names, unknown_option, unwrapped
@@ -22,7 +22,8 @@ __all__ = ["run_data"]
 def run_data(
     ckpt: str, name: str | None, options: list[str], trust: Sequence[str], command: Arguments
 ) -> LightningDataModule:
-    """The data of the run that a checkpoint lies in, by its configuration, or the named ones; with the options typed.
+    """The data of the run that a checkpoint lies in, by its configuration, or of a trained model, by its card; or the named
+    ones. With the options typed.
 
     Arguments:
         ckpt: The checkpoint.
@@ -34,8 +35,8 @@ def run_data(
     Raises:
         ZooError: where no configuration names data, and for an option that they don't have.
     """
-    run = run_of(ckpt)
-    stored: dict[str, Any] = {}
+    run, card = run_of(ckpt), trained.find(ckpt)
+    stored: dict[str, Any] = {} if card is None else card.data
     if run is not None:
         section = read_yaml(newest_config(run)).get("data")
         if isinstance(section, dict) and isinstance(section.get("class_path"), str):

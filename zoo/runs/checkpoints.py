@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
 )
 from torch.nn.parameter import is_lazy
 
-from zoo import registry
+from zoo import registry, trained
 from zoo.errors import ZooError
 from zoo.files import read_yaml, write_atomically
 from zoo.lightning import instantiate_stored
@@ -90,13 +90,22 @@ def load(path: str | Path, map_location: str | torch.device = "cpu", trust: Iter
     the run that the file lies in names, if that is a file of your own; and each must be of the kind that its place asks for.
 
     Arguments:
-        path: A file of a run's ``checkpoints`` folder, or one that a Trainer of your own saved.
+        path: A file of a run's ``checkpoints`` folder, or one that a Trainer of your own saved, or the name of a trained
+            model that comes along (:mod:`zoo.trained`); the hash of such a one's file is looked at.
         map_location: Device of the model.
         trust: Modules and packages that may be imported for it: ``("my_file",)``.
 
     Raises:
         ZooError: where the file is none, or damaged, or of a class that may not be imported or is no model.
+
+    Example:
+        >>> load("gan-digits").sample(4).shape
+        torch.Size([4, 1, 8, 8])
     """
+    if (card := trained.find(path)) is not None:
+        path = card.checked()
+    elif not Path(path).exists() and Path(path).name == str(path) and not Path(path).suffix:
+        trained.read_card(str(path))  # a name, then, that there is not: this says so
     checkpoint = read(path)
     with registry.trusting({*trust, *named_in_config(path)}), _told(path, checkpoint["zoo_class"]):
         model = _build(checkpoint)

@@ -13,11 +13,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from callbacks.graceful_stop import TrainingStopped
 from callbacks.non_finite_guard import DivergedError
-from zoo import environment
+from zoo import environment, trained
 from zoo.errors import ZooError
 from zoo.files import read_json, write_atomically
 from zoo.models.base import GenerativeModule
 from zoo.runs.checkpoints import read
+from zoo.runs.export import weights_of
 from zoo.runs.folder import run_of
 
 __all__ = ["RunRecord", "origin"]
@@ -156,13 +157,13 @@ def origin(checkpoint: str | Path, model: GenerativeModule) -> dict[str, Any]:
         model: What was loaded from it.
 
     Returns:
-        ``checkpoint``, its path; ``checkpoint_sha256``; ``weights``, the file's name without its suffix, with ``averaged``
-        where these are the average; ``training``, what ``run.json`` says of the training, or None.
+        ``checkpoint``, its path; ``checkpoint_sha256``; ``weights``, as :func:`zoo.runs.export.weights_of` calls them;
+        ``training``, what ``run.json``, or the card of a trained model, says of the training, or None.
     """
     with open(checkpoint, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    averaged = bool(read(checkpoint).get("zoo_average", {}).get("weights"))
-    run, training = run_of(checkpoint), None
+    run, card = run_of(checkpoint), trained.find(checkpoint)
+    training = None if card is None else {name: getattr(card, name) for name in _TOLD if hasattr(card, name)}
     if run is not None and (run / "run.json").exists():
         with contextlib.suppress(ZooError):  # a damaged one is told by whoever reads the run
             told = read_json(run / "run.json")
@@ -170,7 +171,7 @@ def origin(checkpoint: str | Path, model: GenerativeModule) -> dict[str, Any]:
     return {
         "checkpoint": str(checkpoint),
         "checkpoint_sha256": digest,
-        "weights": Path(checkpoint).stem + (", averaged" if averaged else ""),
+        "weights": weights_of(checkpoint, read(checkpoint)),
         "trained_batches": model.training_batches,
         "training": training,
     }
