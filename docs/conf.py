@@ -27,6 +27,7 @@ html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["formulas.css"]
 MATHML = "http://www.w3.org/1998/Math/MathML"
+BARS = ("|", "\u2016")
 
 
 class Everything(SphinxDirective):
@@ -69,14 +70,38 @@ def formula(node):
     root = ElementTree.fromstring(tex2mathml(node.astext()).replace("&ApplyFunction;", "\u2061"))
     for parent in list(root.iter()):
         children = list(parent)
+        set_bars(children)
         for before, child in pairwise(children):
             if before.text == "\u2061" and not child.tag.endswith("}mo"):  # the name of a function, and no parenthesis
                 parent.insert(list(parent).index(child), ElementTree.Element(f"{{{MATHML}}}mspace", width="0.17em"))
+        for before, name, applied in zip(children, children[1:], children[2:], strict=False):
+            if applied.text == "\u2061" and is_operand(before):  # what is before the name, as in E log p
+                parent.insert(list(parent).index(name), ElementTree.Element(f"{{{MATHML}}}mspace", width="0.17em"))
         if parent.tag.endswith("}msub") and children[0].tag.endswith("}munder"):  # what is said of a brace
             parent.tag = f"{{{MATHML}}}munder"
         if parent.tag.endswith("}mo") and parent.text in ("\u2225", "\u2016", "\u2223"):  # relations, not delimiters
             parent.set("stretchy", "false")
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def set_bars(siblings):
+    """Let bars around something stand close to it, as high as the line, and give one between two things room."""
+    opened, before = set(), None
+    for bar in siblings:
+        first = before is None or (before.tag.endswith("}mo") and not is_operand(before))
+        opens = bar.get("class") == "mathopen" or (bar.text == "\u2016" and first)
+        if bar.tag.endswith("}mo") and bar.text in BARS and (opens or bar.text in opened):
+            bar.attrib.update(form="postfix" if bar.text in opened else "prefix", stretchy="false", lspace="0", rspace="0")
+            opened ^= {bar.text}
+        elif bar.tag.endswith("}mo") and bar.text == "\u2016" and before is not None and is_operand(before):
+            bar.attrib.update(form="infix", lspace="0.2em", rspace="0.2em")
+        before = bar
+
+
+def is_operand(element):
+    """Whether a formula's element is a thing, or the end of one, and no operator."""
+    name = element.tag.rpartition("}")[2]
+    return element.text in (")", "]") if name == "mo" else name != "mspace"
 
 
 def inline_math(translator, node):

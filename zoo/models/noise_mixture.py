@@ -23,10 +23,10 @@ __all__ = ["NoiseMixture"]
 class NoiseMixture(GenerativeModule):
     r"""p(x) = w p_base(x) + (1 - w) p_noise(x): with w = 0.01 its log-likelihood is at most log 100 nats below the base's.
 
-    The noise is uniform over the levels; of continuous data it is N(0, ``noise_scale``² I). The base is any model with a
-    likelihood, and the mixture's is exact, or a bound, as the base's is. Training is that of the base, by its own objective;
-    of a base from a checkpoint there is nothing to be trained. Logged: loss, the base's; held out also the mixture's nll, or
-    elbo where the base has a bound, and bits_per_dim.
+    The noise is uniform over the levels; of continuous data it is N(0, s² I), s the ``noise_scale``. The base is any model
+    with a likelihood, and the mixture's is exact, or a bound, as the base's is. Training is that of the base, by its own
+    objective; of a base from a checkpoint there is nothing to be trained. Logged: loss, the base's; held out also the
+    mixture's nll, or elbo where the base has a bound, and bits_per_dim.
 
     A checkpoint holds the base whole, its class, options and weights, and no path of another file.
 
