@@ -3,8 +3,8 @@
 Run from the root of the repository: ``python -m benchmarks.two_sample_scores``
 
 ``--threads`` sets how many are used (2), ``--large`` adds 50,000 x 50,000 examples with the memory that they take. What has
-a limit says whether it was kept, and the command ends with status 1 where one was not. Times are those of a clock, beside the
-CPU time of all threads: on a machine that others use too, a limit counts as kept where the CPU time alone is below it.
+a limit says whether it was kept, and the command ends with status 1 where one was not. Times are those of a clock, beside
+the CPU time of all threads: on a machine that others use too, a limit counts as kept where the CPU time alone is below it.
 """
 
 import argparse

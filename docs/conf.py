@@ -28,6 +28,7 @@ html_static_path = ["static"]
 html_css_files = ["formulas.css"]
 MATHML = "http://www.w3.org/1998/Math/MathML"
 BARS = ("|", "\u2016")
+BREAKS = ("=", "\u2264", "\u2265", "\u223c", "\u2248", "+", "\u2212")
 
 
 class Everything(SphinxDirective):
@@ -105,8 +106,20 @@ def is_operand(element):
 
 
 def inline_math(translator, node):
-    """A formula in a line."""
-    translator.body.append(formula(node))
+    """A formula in a line, which may break behind its relations, sums and differences, and not before a comma."""
+    whole = ElementTree.fromstring(formula(node))
+    parts = [[]]
+    for child in whole:
+        parts[-1].append(child)
+        if child.tag.endswith("}mo") and child.text in BREAKS and len(parts[-1]) > 1:
+            parts.append([])
+    for part in filter(None, parts):
+        element = ElementTree.Element(whole.tag, whole.attrib)
+        element.extend(part)
+        translator.body.append(ElementTree.tostring(element, encoding="unicode"))
+    behind = node.next_node(descend=False, siblings=True)
+    if behind is not None and behind.astext()[:1] in ".,;:)":
+        translator.body.append("\u2060")  # keeps the line together
     raise SkipNode
 
 

@@ -139,6 +139,18 @@ def test_formulas_are_set_as_tex_would(monkeypatch):
     made = formula(nodes.math(text=r"\log p(x \mid z) + \log(1)"))
     assert made.count("mspace") == 1 and 'stretchy="false">\u2223' in made
     assert "<munder><munder>" in re.sub(r"\s", "", formula(nodes.math(text=r"\underbrace{x}_{\text{data}}")))
+    bars = formula(nodes.math(text=r"\mathbb{E}_q \log \lvert \det A \rvert + \lVert w \rVert - \mathrm{KL}(q \Vert p)"))
+    forms = re.findall(r'form="(\w+)"', bars)
+    assert forms == ["prefix", "postfix", "prefix", "postfix", "infix"]
+    assert bars.count("mspace") == 2, "between E and log, and between det and A"
+
+
+def test_pictures_are_small_and_shown():
+    """Each is on a page, and loads at once."""
+    shown = "".join(page.read_text() for page in (*PAGES, REPOSITORY / "README.md"))
+    for picture in (DOCS / "pictures").glob("*.png"):
+        assert f"pictures/{picture.name})" in shown, picture.name
+        assert picture.stat().st_size < 100_000, picture.name
 
 
 def test_pages_are_complete():

@@ -1,12 +1,17 @@
-"""The table of docs/samples.md: what each score says of samples whose fault is known.
+"""The table of docs/samples.md, what each score says of samples whose fault is known, and docs/pictures/judged-DATA.png.
 
 Run from the root of the repository: ``python docs/pictures/samples.py [--data.root FOLDER]``; of digits, or of MNIST where
 a folder that has it is given.
 """
 
 import argparse
+from pathlib import Path
 
+import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from datamodules import MNIST, Digits
@@ -49,6 +54,19 @@ def rows(data: Digits | MNIST, n: int) -> tuple[Tensor, Tensor, dict[str, Tensor
     )
 
 
+def draw(samples: dict[str, Tensor], levels: int, path: Path) -> None:
+    """A line of images of each kind."""
+    figure = Figure(figsize=(8, 3.6), dpi=90, layout="constrained")
+    for axes, (name, x) in zip(figure.subplots(6, 1), samples.items(), strict=True):
+        framed = torch.nn.functional.pad(x[:20, 0].float(), (1, 1, 1, 1), value=0.3 * (levels - 1))
+        axes.imshow(framed.transpose(0, 1).flatten(1), cmap="gray", vmin=0, vmax=levels - 1, interpolation="nearest")
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+        axes.set(xticks=[], yticks=[])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("L").quantize(32).save(path, optimize=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data.root", dest="root")
@@ -56,6 +74,7 @@ def main() -> None:
     data, n = (MNIST(root=root), 2000) if root else (Digits(), 250)
     features = features_for(data, "cnn", progress=True)
     train, test, samples = rows(data, n)
+    draw(samples, data.spec.levels, Path(__file__).with_name(f"judged-{data.spec.name}.png"))
     train, test = features(train), features(test)
     print(f"{n} samples against {n} test examples of {data.spec.name}, features {features.describe()}")
     columns = "fd kid precision recall density coverage clipped_density clipped_coverage c2st p mmd_fuse_p c_t authenticity"
