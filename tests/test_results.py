@@ -1,4 +1,4 @@
-"""The tables of docs/results.md are those of the files in results/, row by row, and these name runs that can be repeated."""
+"""The tables of docs/results.md and of studies' pages are those of results/, row by row, of runs that can be repeated."""
 
 import csv
 import hashlib
@@ -10,10 +10,13 @@ from conftest import REPOSITORY
 
 from zoo import trained
 from zoo.cli.command import Command
+from zoo.experiments.analysis import analyze
 from zoo.runs.stored import find_runs, read_run
 
 RESULTS = REPOSITORY / "results"
 COMPARE = runpy.run_path(str(RESULTS / "compare.py"))
+STUDY = runpy.run_path(str(RESULTS / "study.py"))
+STUDIES = sorted((RESULTS / "studies").glob("*.csv"))
 TABLES = sorted(RESULTS.glob("*.csv"))
 
 
@@ -43,3 +46,13 @@ def test_records_are_of_the_trained_models():
         assert evaluation.content["checkpoint_sha256"] == card.sha256 == hashlib.sha256(card.path.read_bytes()).hexdigest()
         assert {name: evaluation.metrics[name] for name in card.metrics} == card.metrics
         assert evaluation.log_p() is not None or card.model == "gan"
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_page_of_a_study(path):
+    """It has the tables of its runs, and their figures."""
+    page = (REPOSITORY / "docs" / f"{path.stem}_study.md").read_text()
+    for name, table in STUDY["tables"](analyze([path])).items():
+        assert table in page, name
+    figures = {each.name for each in (REPOSITORY / "docs" / "pictures").glob(f"study-{path.stem}-*.png")}
+    assert figures and all(f"](pictures/{name})" in page for name in figures)

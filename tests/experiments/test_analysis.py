@@ -316,6 +316,8 @@ def test_rows_are_kept_as_csv(tmp_path):
     assert to_csv(again) == path.read_text() == analyze([path], **FEW).csv()
     assert analyze([path], filter=["model=dip_vae"], **FEW).table("runs").grid[1][0] == "dip_vae I"
     assert len(analyze([path], filter=["beta=2"], **FEW).rows) == 5
+    (tmp_path / "odd.csv").write_text("method,seed,mig\nva\x1b[2Je,0,1\n")
+    assert read_csv(tmp_path / "odd.csv")[0][0].method == "va\N{REPLACEMENT CHARACTER}[2Je", "a terminal is safe"
     (tmp_path / "bare.csv").write_text("seed,method,mig,sap\n0,vae,0.1,\n1,vae,nan,0.3\n1,vae,0.2,0.4\n")
     rows, notes = read_csv(tmp_path / "bare.csv")
     assert [dict(row.numbers) for row in rows] == [{"mig": 0.1}, {"mig": 0.2, "sap": 0.4}]

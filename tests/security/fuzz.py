@@ -41,6 +41,7 @@ from datamodules.files import reading
 from datamodules.folder import _picture
 from datamodules.readers import read_mat, read_npz, tar_files
 from zoo.errors import ZooError
+from zoo.experiments.analysis.runs import read_csv
 from zoo.files import read_json, read_yaml, write_atomically
 from zoo.models import VAE
 from zoo.runs.loggers import MetricsCSV
@@ -301,6 +302,7 @@ _YAML = (
     *(b"!!python/object:os.system ", b"\n  ", b"\n", b"---\n", b"1:1:1", b"2020-13-41", b"0x", b"!!binary ", b"!!set "),
 )
 _JSON = b'{ } [ ] " : , null true NaN 1e999 -0 \\u0000 \\ud800 "metrics": [[[[ '.split(b" ")
+_RUNS = b"method,strength,seed,data,state,mig,elbo\nbeta_vae,4.0,0,dsprites,finished,0.25,-30\nvae,,1,dsprites,failed,,\n"
 _CSV = b'step , " \n \r\n 1e9 nan -1 train/loss 3.5 \x00'.split(b" ")
 
 
@@ -363,6 +365,7 @@ def targets() -> dict[str, Target]:
         "configuration": Target(read_yaml, (yaml.safe_dump(settings_).encode(), b"a: &x [1, 2]\nb: *x\n"), 2, _YAML),
         "evaluation": Target(read_json, (json.dumps(results, indent=2).encode(),), 14, tuple(_JSON)),
         "metrics": Target(lambda path: MetricsCSV(path.parent), (b"step,epoch,loss\n1,0,3.5\n2,0,\n",), 8, tuple(_CSV)),
+        "table of runs": Target(read_csv, (_RUNS,), 4, tuple(_CSV)),
         **_run_folders(
             {
                 "config.yaml": yaml.safe_dump(settings_).encode(),

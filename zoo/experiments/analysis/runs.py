@@ -299,16 +299,16 @@ def read_csv(path: str | Path) -> tuple[list[ScoredRun], list[str]]:
 def _row(line: Mapping[str, Any], number: int, path: str | Path) -> ScoredRun:
     if None in line or None in line.values():
         raise ZooError(f"{path}, line {number}: not as many values as the first line has names.")
+    texts = {name: shown(line.get(name, "")) for name in ("method", "strength", "data", "option")}
     told = line.get("state") or "finished"
     state: State | None = next((each for each in _STATES if each == told), None)
     if state is None:
-        raise ZooError(f"{path}, line {number}: state {told[:40]}: {', '.join(_STATES)} are accepted.")
+        raise ZooError(f"{path}, line {number}: state {shown(told)[:40]}: {', '.join(_STATES)} are accepted.")
     try:
         seed = int(line["seed"]) if line["seed"] else None
-        numbers = {name: float(text) for name, text in line.items() if name not in _NAMES and text}
+        numbers = {shown(name): float(text) for name, text in line.items() if name not in _NAMES and text}
     except ValueError as error:
-        raise ZooError(f"{path}, line {number}: {error}; an empty value is one that is missing.") from None
+        raise ZooError(f"{path}, line {number}: {shown(error)[:200]}; an empty value is one that is missing.") from None
     finite = {name: value for name, value in numbers.items() if math.isfinite(value)} if state == "finished" else {}
     facts = {name: line[name] for name in _NAMES[6:] if line.get(name)}
-    return ScoredRun(line["method"], line.get("strength", ""), seed, line.get("data", ""), line.get("option", ""), state,
-                    finite, facts)  # fmt: skip
+    return ScoredRun(seed=seed, state=state, numbers=finite, facts=facts, **texts)

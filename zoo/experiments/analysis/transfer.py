@@ -8,8 +8,6 @@ from itertools import product
 import numpy as np
 from scipy import stats
 
-from zoo.experiments.analysis.selection import beaten
-
 __all__ = ["KINDS", "Grid", "Transfer", "best_strengths", "costs", "grid", "transfer"]
 
 # Where the selected setting is tried: on the same data or others, by the same score or others.
@@ -34,11 +32,6 @@ class Grid:
     settings: tuple[str, ...]
     seeds: tuple[int, ...]
     values: np.ndarray
-
-    def without(self, seed: int) -> "Grid":
-        """The grid without one seed."""
-        kept = [i for i, each in enumerate(self.seeds) if each != seed]
-        return Grid(self.settings, tuple(self.seeds[i] for i in kept), self.values[:, kept])
 
     def of(self, settings: Iterable[str]) -> "Grid":
         """The grid of some settings alone."""
@@ -104,20 +97,35 @@ def transfer(scores: Mapping[tuple[str, str], Grid]) -> list[Transfer]:
         [('same data, same score', 0.83), ('other data, same score', 0.83)]
     """
     seeds = sorted({seed for each in scores.values() for seed in each.seeds})
+    wins = {(a, b): _wins(scores[a], scores[b]) for a, b in product(scores, scores)}
     found = []
     for kind, same_data, same_score in KINDS:
-        pairs = [(a, b) for a, b in product(scores, scores) if (a[0] == b[0]) == same_data and (a[1] == b[1]) == same_score]
-        wins = _mean(_wins(scores[a], scores[b]) for a, b in pairs)
-        if not pairs:
-            found.append(Transfer(kind, None, reason="one data set" if not same_data else "one score"))
-        elif wins is None:
-            found.append(Transfer(kind, None, pairs=len(pairs), reason="no setting with another seed there"))
-        else:
-            left = [_mean(_wins(scores[a].without(seed), scores[b].without(seed)) for a, b in pairs) for seed in seeds]
-            low, high = _jackknife(wins, left) if len(seeds) > 2 else (None, None)
-            reason = "" if low is not None else f"no interval: {len(seeds)} seeds, more are needed"
-            found.append(Transfer(kind, wins, low, high, len(pairs), reason))
+        own = [each for (a, b), each in wins.items() if (a[0] == b[0]) == same_data and (a[1] == b[1]) == same_score]
+        value = _mean(each.mean() for each in own)
+        if value is None:
+            reason = "no other seed to try it with" if own or not scores else "one score" if same_data else "one data set"
+            found.append(Transfer(kind, None, pairs=len(own), reason=reason))
+            continue
+        low, high = _jackknife(value, [_mean(each.mean(seed) for each in own) for seed in seeds])
+        reason = "" if low is not None else f"no interval: {len(seeds)} seeds, 3 are needed"
+        found.append(Transfer(kind, value, low, high, len(own), reason))
     return found
+
+
+@dataclass(frozen=True)
+class _Wins:
+    """How often the setting that one seed selects beats a random one of another: (seeds, other seeds), NaN for unknown."""
+
+    seeds: np.ndarray
+    others: np.ndarray
+    share: np.ndarray
+
+    def mean(self, without: int | None = None) -> float | None:
+        """Over pairs of different seeds, also without one of them; None where there is no pair."""
+        wanted = (self.seeds[:, None] != self.others) & ~np.isnan(self.share)
+        if without is not None:
+            wanted &= (self.seeds[:, None] != without) & (self.others != without)
+        return float(self.share[wanted].mean()) if wanted.any() else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -125,22 +133,21 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _wins(chosen_on: Grid, tried_on: Grid) -> float | None:
-    """How often a model of the setting that each seed selects beats a random one of another seed."""
+def _wins(chosen_on: Grid, tried_on: Grid) -> _Wins:
+    """Of several settings that are the best of a seed one is taken at random; equal scores are half a win."""
+    known = ~np.isnan(chosen_on.values)
+    best = known & (chosen_on.values == np.nanmax(np.where(known, chosen_on.values, -np.inf), axis=0))
+    best &= known.sum(0) > 1  # (settings, seeds); of one setting nothing is selected
+    ranks = stats.rankdata(tried_on.values, axis=0, nan_policy="omit")
+    count = (~np.isnan(tried_on.values)).sum(0)
+    beaten = np.where(count > 1, (ranks - 0.5) / np.maximum(count, 1), np.nan)  # (settings, other seeds)
     place = {setting: i for i, setting in enumerate(tried_on.settings)}
-    shares = []
-    for i, seed in enumerate(chosen_on.seeds):
-        column = chosen_on.values[:, i]
-        if np.isnan(column).all() or (~np.isnan(column)).sum() < 2:
-            continue
-        best = [chosen_on.settings[j] for j in np.flatnonzero(column == np.nanmax(column))]
-        there = np.array([place[setting] for setting in best if setting in place], dtype=np.int64)
-        shares += [
-            beaten(tried_on.values[:, j], there) if len(there) else None
-            for j, other in enumerate(tried_on.seeds)
-            if other != seed
-        ]
-    return _mean(shares)
+    there = np.array([place.get(setting, -1) for setting in chosen_on.settings])
+    share = np.where(there[:, None] >= 0, beaten[there], np.nan)  # in the order of the settings that are chosen from
+    tried = best.T.astype(np.float64) @ ~np.isnan(share)
+    won = best.T.astype(np.float64) @ np.nan_to_num(share)
+    mean = np.divide(won, tried, out=np.full_like(won, np.nan), where=tried > 0)
+    return _Wins(np.array(chosen_on.seeds), np.array(tried_on.seeds), mean)
 
 
 def _jackknife(value: float, left: Sequence[float | None], level: float = 0.95) -> tuple[float | None, float | None]:
