@@ -14,6 +14,7 @@ from pathlib import Path
 from zoo.experiments.analysis import Analysis, analyze
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+STUDIES = ("small",)  # those that have a page
 TABLES = ("runs", "agreement_matrix", "agreement", "methods", "variance", "selection", "transfer", "best")
 
 
@@ -32,7 +33,7 @@ def draw(analysis: Analysis, name: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help="a file in results/studies, without .csv")
+    parser.add_argument("name", choices=STUDIES)
     name = parser.parse_args().name
     found = analyze([REPOSITORY / "results" / "studies" / f"{name}.csv"])
     draw(found, name)

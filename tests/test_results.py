@@ -16,7 +16,7 @@ from zoo.runs.stored import find_runs, read_run
 RESULTS = REPOSITORY / "results"
 COMPARE = runpy.run_path(str(RESULTS / "compare.py"))
 STUDY = runpy.run_path(str(RESULTS / "study.py"))
-STUDIES = sorted((RESULTS / "studies").glob("*.csv"))
+STUDIES = [path for name in STUDY["STUDIES"] if (path := RESULTS / "studies" / f"{name}.csv").exists()]
 TABLES = sorted(RESULTS.glob("*.csv"))
 
 
