@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from zoo import models
+from zoo.cli.memory import keep_memory
 from zoo.models.base import GenerativeModule
 from zoo.spec import Batch, DataSpec
 
@@ -103,7 +104,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--out", type=Path, help="a CSV file that rows are added to")
+    parser.add_argument("--free", action="store_true", help="give memory back to the system, as Python alone does")
     args = parser.parse_args()
+    if not args.free:
+        keep_memory()
     device = torch.cuda.get_device_name() if args.device == "cuda" else processor()
     print(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} thread(s)")
     print(f"{'network':20s}" + "".join(f"{each:>20s}" for each in ("float32 ms", *WAYS[1:])))

@@ -15,6 +15,7 @@ from zoo.cli.arguments import Arguments
 from zoo.cli.command import Command
 from zoo.cli.completion import completion
 from zoo.cli.importing import importing
+from zoo.cli.memory import keep_memory
 from zoo.cli.options import COMPARE, ENCODE, EVALUATE, FIT, SAMPLE, STUDY
 from zoo.errors import ZooError
 
@@ -165,6 +166,7 @@ def main(command: str, argv: list[str] | None = None) -> None:
     # their own, on a machine that is in use; without any, small networks train several times slower on one that is not.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    keep_memory()
     _shown(lambda: _run(command, argv))
 
 

@@ -170,6 +170,7 @@ class GenerativeModule(LightningModule, ABC):
     # and terms, as ``objective`` does. Whoever overrides ``training_step`` says it anew, if the step is no more than that.
     training_losses: ClassVar[tuple[str, ...]] = ("objective",)
     components: ClassVar[Mapping[str, Family]] = {}  # the arguments that name a component: ``X``, beside ``X_options``
+    half_weights: ClassVar[bool] = True  # whether its weights may be of 16 bits, as in the precision bf16-true
     sized_by_data: tuple[str, ...] = ()  # weights whose first dimension data decide; ``on_load_checkpoint`` makes room
     lr: float = 1e-3
 
@@ -357,6 +358,24 @@ class GenerativeModule(LightningModule, ABC):
         self._checked.clear()
         if processes() > 1:
             synchronize_batch_norm(self)
+        if (trainer := attached_trainer(self)) is not None:
+            self.require_precision(str(trainer.precision))
+            if stage == "fit":
+                self._lay_out(trainer.strategy.root_device)
+
+    def _lay_out(self, device: torch.device) -> None:
+        """Weights of networks that say where ``channels_last`` pays, which was measured, lie so in memory there."""
+        for module in self.modules():
+            if device.type in getattr(module, "channels_last", ()):
+                cast(Any, module).to(memory_format=torch.channels_last)  # which its annotations leave out
+
+    def require_precision(self, precision: str) -> None:
+        """Raise ZooError for a Trainer's precision in which this model can't be computed."""
+        if precision in ("bf16-true", "16-true") and not self.half_weights:
+            raise ZooError(
+                f"precision {precision}: weights of 16 bits are too coarse for {type(self).__name__}.\n"
+                "Give bf16-mixed, in which networks alone are computed in 16 bits, or 32-true."
+            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Tensor]:
         """One optimizer step's loss, weighted by this process's share of the batch."""
@@ -407,6 +426,8 @@ class GenerativeModule(LightningModule, ABC):
         """Look at the first batches anew: those before were of a sanity check. Set the learning rate of the first one."""
         self._checked.clear()
         self._set_learning_rates()  # which may be impossible: before it is counted
+        for optimizer in self.trainer.optimizers:
+            _lay_out_as_weights(optimizer)
 
     def on_predict_start(self) -> None:
         """Let no two processes draw the same numbers."""
@@ -549,6 +570,14 @@ class GenerativeModule(LightningModule, ABC):
                 f"network {network} takes images (C, H, W); {self.spec.name} has shape {self.spec.shape}. "
                 "Use --model.network mlp."
             )
+
+
+def _lay_out_as_weights(optimizer: Optimizer) -> None:
+    """What an optimizer keeps of a weight lies in memory as the weight does, whatever a checkpoint had: fused ones ask."""
+    for weight, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                kept[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _in_double(state: Mapping[str, Tensor]) -> bool:

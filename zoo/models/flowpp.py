@@ -74,6 +74,7 @@ class FlowPlusPlus(GenerativeModule):
     monitor: ClassVar[str | None] = "val/loss"
     progress_bar_metrics: ClassVar[tuple[str, ...]] = ("loss", "bits_per_dim")
     compiled: ClassVar[tuple[str, ...]] = ("terms",)
+    half_weights: ClassVar[bool] = False
 
     def __init__(
         self,

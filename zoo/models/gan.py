@@ -153,6 +153,7 @@ class GAN(GenerativeModule):
     progress_bar_metrics: ClassVar[tuple[str, ...]] = ("discriminator_loss", "generator_loss", "jsd")
     # Not the penalties: they take the gradient of a gradient, which torch.compile can't.
     compiled: ClassVar[tuple[str, ...]] = ("generate", "discriminate")
+    half_weights: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -91,6 +91,7 @@ class VAE(GenerativeModule):
     monitor_mode: ClassVar[Literal["min", "max"]] = "max"
     progress_bar_metrics: ClassVar[tuple[str, ...]] = ("elbo", "reconstruction", "kl")
     compiled: ClassVar[tuple[str, ...]] = ("terms",)
+    half_weights: ClassVar[bool] = False
     components: ClassVar[Mapping[str, Family]] = {"posterior": POSTERIORS, "prior": PRIORS, "likelihood": LIKELIHOODS}
 
     def __init__(

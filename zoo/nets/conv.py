@@ -1,6 +1,7 @@
 """Convolutional encoders and decoders for images of any size."""
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +113,8 @@ class GatedConvEncoder(nn.Module):
         | https://arxiv.org/abs/1803.05649
     """
 
+    channels_last: ClassVar[tuple[str, ...]] = ("cpu",)
+
     def __init__(self, shape: tuple[int, int, int], features: int = 256):
         super().__init__()
         self.shape, self.features = shape, features
@@ -134,6 +137,8 @@ class GatedConvDecoder(nn.Module):
         latent_dim: Size of the input.
         shape: (channels, H, W) of the output.
     """
+
+    channels_last: ClassVar[tuple[str, ...]] = ("cpu",)
 
     def __init__(self, latent_dim: int, shape: tuple[int, int, int]):
         super().__init__()

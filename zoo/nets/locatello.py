@@ -1,6 +1,7 @@
 """The networks of the large study of disentanglement: convolutions for images, and a discriminator of latents."""
 
 import math
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -31,6 +32,8 @@ class LocatelloEncoder(nn.Module):
         | 2019), appendix
         | https://arxiv.org/abs/1811.12359
     """
+
+    channels_last: ClassVar[tuple[str, ...]] = ("cpu",)
 
     def __init__(self, shape: tuple[int, int, int], features: int = 256):
         super().__init__()
@@ -65,6 +68,8 @@ class LocatelloDecoder(nn.Module):
         latent_dim: Size of the input.
         shape: (channels, H, W) of the output.
     """
+
+    channels_last: ClassVar[tuple[str, ...]] = ("cpu",)
 
     def __init__(self, latent_dim: int, shape: tuple[int, int, int]):
         super().__init__()

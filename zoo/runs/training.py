@@ -175,9 +175,10 @@ def _require_possible(
     bare = {"logger": False, "callbacks": None, "enable_checkpointing": False, "enable_progress_bar": False}
     bare["gradient_clip_val"] = options.get("gradient_clip_val")
     try:
-        Trainer(**{**options, **bare})
+        trainer = Trainer(**{**options, **bare})
     except REFUSALS as error:
         raise impossible(error) from error
+    model.require_precision(str(trainer.precision))
     if stored is None:
         return
     begun = stored.get("zoo_progress", {}).get("epoch", stored.get("epoch", 0)) + 1
