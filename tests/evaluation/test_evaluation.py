@@ -51,6 +51,7 @@ def test_metrics_a_table_json_and_pictures(blocks, tmp_path):
     assert table[0] == "VAE on blocks, test split, 300 examples"
     nll, error = evaluation.metrics["test/nll"], evaluation.metrics["test/nll_standard_error"]
     assert [line.split() for line in table if "test/nll " in line] == [["test/nll", f"{nll:.6g}", "±", f"{error:.2g}"]]
+    assert "  nll is a bound, by 3 draws for each example" in table
     assert "disentanglement, mean representation" in str(evaluation)
     assert str(evaluation) == evaluation.table()
 
