@@ -137,7 +137,8 @@ class Evaluation:
             lines.append(f"  {name:<{width}}  {values[name]:12.6g}" + (f" ± {error:.2g}" if error is not None else ""))
         if (kind := self.protocol.get("test/nll", {}).get("kind")) is not None:
             draws = self.protocol["test/nll"].get("draws")
-            lines.append("  nll is exact" if kind == "exact" else f"  nll is a bound, by {draws} draw{'s' * (draws != 1)} for each example")
+            bound = f"a bound, by {draws} draw{'s' * (draws != 1)} for each example"
+            lines.append(f"  nll is {'exact' if kind == 'exact' else bound}")
         return "\n".join([*lines, *map(str, reports)])
 
     def __str__(self) -> str:
