@@ -1,5 +1,6 @@
 """Progress bars: one that moves on a terminal or in a notebook; in a log file a line a minute, without carriage returns."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +11,9 @@ from tqdm.auto import tqdm
 __all__ = ["LogLines", "moves", "progress_bar", "say"]
 
 T = TypeVar("T")
+
+_WIDE = 100  # columns, below which the bar itself makes room for the numbers behind it
+_NARROW = "{desc} {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 
 
 def moves() -> bool:
@@ -65,6 +69,7 @@ def progress_bar(
             disable=hidden,
             leave=leave,
             dynamic_ncols=True,
+            bar_format=_NARROW if shutil.get_terminal_size().columns < _WIDE else None,
             mininterval=0.2,
             maxinterval=1,
             miniters=1,

@@ -1,6 +1,7 @@
 """What ``python -m zoo.fit --model NAME --help`` says: the options of the classes that were named."""
 
 import argparse
+import re
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -23,7 +24,8 @@ def help_of_classes(command: Command) -> str:
             for options, component in components.items():
                 given = {len(component.given)}
                 parser.add_class_arguments(component, f"{group}.{options}", skip=given, fail_untyped=False)
-    lines = parser.format_help().replace("``", "").strip().splitlines()
+    said = re.sub(r":\w+:`~?([^`]*)`", r"\1", parser.format_help().replace("``", ""))  # roles are for built pages
+    lines = said.strip().splitlines()
     files = ("Path to a configuration file", "_options CONFIG")
     shown = [line for line in lines if not any(part in line for part in files)]
     return "\n".join([*shown, "", "The arguments common to all models: python -m zoo.fit --help"])

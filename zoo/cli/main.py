@@ -17,6 +17,7 @@ from zoo.cli.completion import completion
 from zoo.cli.importing import importing
 from zoo.cli.memory import keep_memory
 from zoo.cli.options import COMPARE, ENCODE, EVALUATE, FIT, SAMPLE, STUDY
+from zoo.cli.terminal import fitted
 from zoo.errors import ZooError
 
 __all__ = ["list_zoo", "main", "run"]
@@ -40,7 +41,7 @@ def list_zoo() -> str:
 def _fit(argv: list[str]) -> None:
     command = Command(argv)
     if not argv or (command.asks_help and command.model is None and command.data is None):
-        print(FIT.help())
+        print(fitted(FIT.help()))
         return
     if not (command.model or command.configs or command.ckpt_path or command.resume is not None or "--help-all" in argv):
         raise ZooError(f"no model named. Type --model NAME: {', '.join(registry.MODELS)}, or my_file.MyModel.")
@@ -150,7 +151,7 @@ def run(argv: list[str] | None = None) -> None:
     elif command.startswith("--model") or command.startswith("--data"):
         main("fit", [command, *rest])  # what else would it be
     elif command in ("", "-h", "--help", "list"):
-        _shown(lambda: print(list_zoo()))
+        _shown(lambda: print(fitted(list_zoo())))
     else:
         there = f"{registry.suggestion(command, _COMMANDS)} There are {', '.join(_COMMANDS)}."
         print(f"error: no command {command}.{there}", file=sys.stderr)
@@ -177,7 +178,7 @@ def _run(command: str, argv: list[str]) -> None:
     _require_own_packages()
     table, function = _COMMANDS[command]
     if command != "fit" and not {"-h", "--help"}.isdisjoint(argv):
-        print(table.help())
+        print(fitted(table.help()))
         return
     function(argv)
 

@@ -238,7 +238,8 @@ def notes(comparison: Compared) -> Iterator[str]:
             yield f"not evaluated: python -m zoo.evaluate --ckpt {run.checkpoint}"
         else:
             yield f"not evaluated: {run.name}, which has no checkpoint"
-    yield from (f"damaged: {problem}" for problem in comparison.problems)
+    for problem in comparison.problems:
+        yield f"{'outdated' if 'training has gone on' in problem else 'damaged'}: {problem}"
 
 
 def _ranked(block: Block) -> list[Column]:
