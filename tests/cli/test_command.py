@@ -116,7 +116,7 @@ def test_help_fits_on_a_screen(arguments):
         (SAMPLE, evaluation.sample, {"model", "ckpt", "out", "device", "trust", "what", "data", "mean"}),
         (ENCODE, evaluation.encode, {"model", "ckpt", "data", "out", "device", "trust"}),
         (EVALUATE, evaluation.evaluate, {"model", "ckpt", "data", "gpus", "out", "trust", "neighbors"}),
-        (FIT, training.fit, {"model", "data", "gpus", "config", "ckpt_path", "seed"}),
+        (FIT, training.fit, {"model", "data", "gpus", "config", "ckpt_path", "seed", "seeds", "stack"}),
     ],
     ids=["sample", "encode", "evaluate", "fit"],
 )

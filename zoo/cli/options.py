@@ -11,8 +11,8 @@ from zoo.cli.arguments import Argument, Arguments
 __all__ = ["COMPARE", "ENCODE", "EVALUATE", "FIT", "SAMPLE", "STUDY"]
 
 
-def _names(names: Iterable[str]) -> str:
-    return "\n".join(textwrap.wrap(", ".join(names), 90))
+def _listed(what: str, names: Iterable[str], end: str) -> str:
+    return "\n".join(textwrap.wrap(f"{what}: {', '.join([*names, end])}", 96))
 
 
 FIT = Arguments(
@@ -21,14 +21,14 @@ FIT = Arguments(
     (
         Argument(
             "model",
-            f"what to train: {_names(registry.MODELS)}\nor a class of your own: my_file.MyModel",
+            _listed("what to train", registry.MODELS, "or a class of your own: my_file.MyModel"),
             "NAME",
             str,
             entries=registry.MODELS,
         ),
         Argument(
             "data",
-            f"what to train it on: {_names(registry.DATA)}\nor a class of your own; each model's preset names one",
+            _listed("what to train it on", registry.DATA, "or a class of your own; each model's preset names one"),
             "NAME",
             str,
             entries=registry.DATA,
@@ -102,8 +102,7 @@ FIT = Arguments(
     more="""\
 Options win over files, files over the preset. Results: runs/<model>-<data>/<number>/.
 More:  python -m zoo                          lists models and data sets
-       python -m zoo.fit --model NAME --help  the options of that model, and of its data
-       python -m zoo.fit --help-all           every option of the Trainer as well
+       python -m zoo.fit --model NAME --help  the options of that model, and of its data; --help-all: of the Trainer, too
        python -m zoo.sample --help, python -m zoo.evaluate --help    what can be done with a checkpoint""",
     loose=True,
 )
