@@ -253,6 +253,7 @@ DERIVED = {
     "zoo/lightning.py": "tested above",
     "zoo/batches.py": "from Lightning's loop over batches and its rows for loggers; tests/test_batches.py",
     "zoo/resuming.py": "from Lightning's loops; tests/test_resuming.py says when they do something else",
+    "zoo/experiments/stack.py": "torch's `_parameters` and `_buffers`, where alone other tensors can stand",
     "zoo/experiments/study_worker.py": "os._exit, which is public: a forked process must not end as its parent does",
     "zoo/runs/peers.py": "os._exit, which is public: nothing else ends, from a thread, a process that waits in C",
     "zoo/nets/batch_norm.py": "from the base of torch's batch normalizations, which has no public name",

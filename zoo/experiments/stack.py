@@ -1,14 +1,13 @@
 """Models of one architecture, trained as one: a step is computed for all of them at once, each as if it were alone."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.func import functional_call
 from torch.optim import Optimizer
 
 from zoo.errors import ZooError
@@ -71,12 +70,14 @@ class Stack:
         self.members, self.clip, self.clip_algorithm = list(members), clip, clip_algorithm or "norm"
         device = next(members[0].parameters()).device
         self._streams = MemberStreams(generators, device)
-        self._mapped = _Methods(copy.deepcopy(members[0]).train())
-        _set_own_numbers(self._mapped.model, members, self._streams)
+        self._model = copy.deepcopy(members[0]).train()  # stands for every member while they are computed
+        _set_own_numbers(self._model, members, self._streams)
+        self._places = _Places(self._model)
         for member in members:
             member.expect_clipping(clip, clip_algorithm)
         alone = [_optimizers(member) for member in members]
         self.weights, self._buffers = _stacked(members, "named_parameters"), _stacked(members, "named_buffers")
+        self._stacked = [*self.weights.values(), *self._buffers.values()]
         by_id = [{id(weight): name for name, weight in member.named_parameters()} for member in members]
         self._optimizers = [
             _StackedOptimizer([each[number] for each in alone], self.weights, by_id, members)
@@ -93,25 +94,31 @@ class Stack:
 
     def losses(self, method: str, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """A method's loss (K,) and terms (K,), detached, of the members' batches (K, B, ...)."""
+        compute, names = getattr(self._model, method), list[str]()
 
-        def member(weights: dict, buffers: dict, number: Tensor, given: tuple) -> tuple[Tensor, dict[str, Tensor]]:
+        def member(number: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
             self._streams.member = number
-            loss, terms = functional_call(self._mapped, (weights, buffers), (method, Batch(*given)))
-            return loss, {name: value.detach() for name, value in terms.items()}
+            own = iter(tensors)
+            given = Batch(*(cast(Tensor, None if each is None else next(own)) for each in batch))
+            self._places.fill(own)
+            loss, terms = compute(given)
+            names[:] = terms
+            return loss, *(value.detach() for value in terms.values())
 
-        given = tuple(batch)
-        places = tuple(None if each is None else 0 for each in given)
-        mapped = torch.vmap(member, in_dims=(0, 0, 0, places), randomness="error")
+        examples = (each for each in batch if each is not None)
+        mapped = torch.vmap(member, randomness="error")
         try:
             with self._streams:
-                return mapped(self.weights, self._buffers, self._streams.members, given)
+                loss, *terms = mapped(self._streams.members, *examples, *self._stacked)
         finally:
             self._streams.member = None
+            self._places.restore()
+        return loss, dict(zip(names, terms, strict=True))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Train every member on its batch of (K, B, ...): each term by its name, (K,); no wait for the device."""
         metrics: dict[str, Tensor] = {}
-        model = self._mapped.model
+        model = self._model
         batches = model.training_batches + 1
         for method, optimizer in zip(model.training_losses, self._optimizers, strict=True):
             loss, terms = self.losses(method, batch)
@@ -129,9 +136,9 @@ class Stack:
             ZooError: where the members' code can't be computed for all of them at once, and why.
         """
         states = [generator.get_state() for generator in self.generators]
-        buffers, counted = {name: each.clone() for name, each in self._buffers.items()}, self._mapped.model.training_batches
+        buffers, counted = {name: each.clone() for name, each in self._buffers.items()}, self._model.training_batches
         try:
-            for method, optimizer in zip(self._mapped.model.training_losses, self._optimizers, strict=True):
+            for method, optimizer in zip(self._model.training_losses, self._optimizers, strict=True):
                 loss, _ = self.losses(method, batch)
                 torch.autograd.grad(loss.sum(), optimizer.leaves, allow_unused=True)
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
@@ -144,11 +151,11 @@ class Stack:
                 generator.set_state(state)
             for name, value in buffers.items():
                 self._buffers[name].copy_(value)
-            self._mapped.model.training_batches = counted
+            self._model.training_batches = counted
 
     def finite(self) -> Tensor:
         """Whether each member's weights are all finite, (K,)."""
-        return torch.stack([each.detach().flatten(1).isfinite().all(1) for each in self.weights.values()]).all(0)
+        return torch.stack([each.detach().reshape(len(self), -1).isfinite().all(1) for each in self.weights.values()]).all(0)
 
     def set_learning_rates(self, t: int, total: int | None) -> None:
         """The members' own learning rates at the batch after ``t`` others, of ``total``."""
@@ -190,26 +197,43 @@ def have_own_numbers(members: Sequence[GenerativeModule]) -> bool:
     return next(iter(_differences(members)), None) is not None
 
 
-class _Methods(nn.Module):
-    """A model whose methods are called by ``forward``, which alone ``functional_call`` calls."""
+class _Places:
+    """Where a model's parameters and buffers are, so that others can stand there while it computes.
 
-    def __init__(self, model: GenerativeModule):
-        super().__init__()
-        self.model = model
+    ``torch.func.functional_call`` does the same, and looks through all modules at every call, which takes longer than what
+    small networks compute.
 
-    def forward(self, method: str, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return getattr(self.model, method)(batch)
+    Arguments:
+        model: The model.
+    """
+
+    def __init__(self, model: nn.Module):
+        tables = [table for module in model.modules() for table in (module._parameters, module._buffers)]
+        places = [(table, name, each) for table in tables for name, each in table.items() if each is not None]
+        order = {id(each): number for number, each in enumerate((*model.parameters(), *model.buffers()))}
+        self._places = [(table, name, each, order[id(each)]) for table, name, each in places]  # shared weights: two places
+
+    def fill(self, tensors: Iterable[Tensor]) -> None:
+        """Put others in their place: parameters, then buffers, in the model's order."""
+        given: list[Any] = list(tensors)
+        for table, name, _, number in self._places:
+            table[name] = given[number]
+
+    def restore(self) -> None:
+        """Put the model's own back."""
+        for table, name, own, _ in self._places:
+            cast(dict, table)[name] = own
 
 
 def _stacked(members: Sequence[nn.Module], which: str) -> dict[str, Tensor]:
-    """The members' tensors as one of (K, ...) each, by the names of :class:`_Methods`; theirs become views of it."""
+    """The members' tensors as one of (K, ...) each, by their names; theirs become views of it."""
     named = [dict(getattr(member, which)()) for member in members]
     stacked: dict[str, Tensor] = {}
     for name, first in named[0].items():
         whole = torch.stack([each[name].detach() for each in named])
         for number, each in enumerate(named):
             each[name].data = whole[number]
-        stacked[f"model.{name}"] = whole.requires_grad_(first.requires_grad)
+        stacked[name] = whole.requires_grad_(first.requires_grad)
     return stacked
 
 
@@ -315,7 +339,7 @@ class _StackedOptimizer:
         self._runs: list[_Run] = []
         groups: list[dict[str, Any]] = []
         for number, group in enumerate(alone[0].param_groups):
-            names = [f"model.{by_id[0][id(weight)]}" for weight in group["params"]]
+            names = [by_id[0][id(weight)] for weight in group["params"]]
             for start, stop in _rows(
                 [self._told(each, number, member) for each, member in zip(alone, members, strict=True)]
             ):
@@ -336,12 +360,14 @@ class _StackedOptimizer:
 
     def step(self, gradients: Sequence[Tensor | None]) -> None:
         """A step with the gradients of :attr:`leaves`."""
-        by_name = dict(zip(self.names, gradients, strict=True))
+        by_name = dict(zip(self.names, gradients, strict=True)) if len(self._runs) > 1 else {}
         for run in self._runs:
-            for name, view in zip(run.names, run.views, strict=True):
-                gradient = by_name[name]
+            own = [by_name[name] for name in run.names] if by_name else gradients
+            whole = run.stop - run.start == len(self._members)
+            for gradient, view in zip(own, run.views, strict=True):
+                part = gradient if whole or gradient is None else gradient[run.start : run.stop]
                 # Fused optimizers take numbers as they lie: of a transposed gradient in the wrong order.
-                view.grad = None if gradient is None else gradient[run.start : run.stop].contiguous()
+                view.grad = None if part is None else part.contiguous()
         self._optimizer.step()
 
     def set_learning_rates(self, t: int, total: int | None) -> None:
@@ -395,7 +421,7 @@ def _clipped(gradients: Sequence[Tensor | None], most: float | None, algorithm: 
         for each in given:
             each.clamp_(-most, most)
         return gradients
-    norms = torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in given])  # (parameters, K)
+    norms = torch.stack([torch.linalg.vector_norm(each.reshape(len(each), -1), dim=1) for each in given])  # (parameters, K)
     factor = (most / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp_max(1)
     for each in given:
         each.mul_(factor.view(-1, *[1] * (each.dim() - 1)))
