@@ -13,9 +13,11 @@ from torch import Tensor
 import zoo
 from callbacks import ExponentialMovingAverage, SampleGrid
 from datamodules import Digits, DSprites, Toy
+from zoo import registry
 from zoo.errors import ZooError
 from zoo.experiments.stacked_training import fit_stacked, pays, why_not_stacked
 from zoo.models import GAN, VAE, FactorVAE
+from zoo.models.base import GenerativeModule
 from zoo.runs.training import fit
 from zoo.schedules import KLSchedule
 
@@ -134,6 +136,22 @@ def test_two_losses_and_data_that_are_drawn(tmp_path):
         [model(0), model(1)], DSprites(**data), [0, 1], root=tmp_path / "one", max_epochs=2, **QUIET
     )  # fmt: skip
     alone = fit(model(1), DSprites(**data, seed=1), root=tmp_path / "alone", wandb="off", seed=1, max_epochs=2, **QUIET)
+    assert_same_run(run.folder, alone.folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("made", {"hidden": 8}), ("memorizer", {"examples": 50}), ("noise_mixture", {"base": "vae", "base_options": SMALL})],
+)
+def test_other_models(name, options, tmp_path):
+    """What is no VAE: densities, models that take their examples from the data, a model in a model."""
+
+    def model(seed: int) -> GenerativeModule:
+        torch.manual_seed(seed)
+        return registry.find_class(registry.MODELS[name].path)(Digits().spec, **options)
+
+    (_, run) = fit_stacked([model(0), model(1)], digits(0), [0, 1], root=tmp_path / "one", max_steps=5, **QUIET)
+    alone = fit(model(1), digits(1), root=tmp_path / "alone", wandb="off", seed=1, max_steps=5, **QUIET)
     assert_same_run(run.folder, alone.folder)
 
 

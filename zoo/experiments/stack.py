@@ -17,12 +17,13 @@ from zoo.spec import Batch
 
 __all__ = ["Stack", "have_own_numbers", "why_not"]
 
+# What a model may have of its own in a training, and several that are trained as one have not.
 _OWN_STEPS = (
-    "training_step",
-    "on_train_batch_start",
-    "on_train_batch_end",
-    "on_train_epoch_start",
-    "on_before_optimizer_step",
+    *("training_step", "on_train_batch_start", "on_train_batch_end", "on_train_epoch_start", "on_before_optimizer_step"),
+    *("on_fit_start", "on_fit_end", "on_train_end", "on_train_epoch_end", "on_before_backward", "on_after_backward"),
+    *("on_before_zero_grad", "on_validation_start", "on_validation_end", "on_validation_batch_end", "backward"),
+    *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step", "configure_gradient_clipping", "configure_callbacks"),
+    *("configure_model", "on_before_batch_transfer", "on_after_batch_transfer", "transfer_batch_to_device"),
 )
 _NOT_COMPUTED_WITH = ("optimization", "lr", "training_batches", "latest_metrics")  # attributes that no loss asks for
 _PLAIN = (int, float, str, bool, tuple, list, type(None))
