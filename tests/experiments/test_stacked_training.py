@@ -90,8 +90,9 @@ def assert_same_run(one: Path, other: Path) -> None:
         ({}, {"max_epochs": 2}),
         ({"kl": KLSchedule(warmup=10), "schedule": "cosine"}, {"max_steps": 17, "gradient_clip_val": 0.5}),
         ({"posterior": "planar", "posterior_options": {"steps": 1}}, {"max_steps": 15, "val_check_interval": 4}),
+        ({"network": "conv", "hidden": 512}, {"max_steps": 3}),
     ],
-    ids=["epochs", "schedules", "interval"],
+    ids=["epochs", "schedules", "interval", "conv"],
 )
 def test_member_k_is_run_k(options, trainer, tmp_path):
     """Files, rows, checkpoints, random states: those of a run of that model and seed alone."""

@@ -231,7 +231,7 @@ def _stacked(members: Sequence[nn.Module], which: str) -> dict[str, Tensor]:
     named = [dict(getattr(member, which)()) for member in members]
     stacked: dict[str, Tensor] = {}
     for name, first in named[0].items():
-        whole = torch.stack([each[name].detach() for each in named])
+        whole = torch.stack([each[name].detach().contiguous() for each in named])  # however one lies alone
         for number, each in enumerate(named):
             each[name].data = whole[number]
         stacked[name] = whole.requires_grad_(first.requires_grad)
