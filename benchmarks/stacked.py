@@ -30,6 +30,7 @@ from torch import Generator
 
 from datamodules import Digits, DSprites
 from datamodules.base import DataModule
+from zoo.cli.memory import keep_memory
 from zoo.environment import machine
 from zoo.experiments.stack import Stack
 from zoo.experiments.stacked_training import fit_stacked
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", type=int, help="numbers of rows")
     parser.add_argument("--out", type=Path, help="a csv file")
     args = parser.parse_args()
+    keep_memory()  # as commands do
     quiet_lightning()
     logging.disable(logging.INFO)
     warnings.simplefilter("ignore")

@@ -36,7 +36,9 @@ def completion(shell: str) -> str:
     words = {each.command: " ".join(f"--{name}" for name in _names(each.table)) for each in commands}
     script = _BASH.format(
         commands=" ".join(words),
-        values='        --model) local models="' + " ".join(registry.MODELS) + '"\n'
+        values='        --model) local models="'
+        + " ".join(registry.MODELS)
+        + '"\n'
         + f'            if [ "${{COMP_WORDS[1]}}" != fit ]; then models="{" ".join(trained.names())}"; fi\n'
         + '            COMPREPLY=($(compgen -W "$models" -- "$word")); return;;\n'
         + "\n".join(

@@ -11,7 +11,7 @@ from zoo.experiments.members import Member
 from zoo.resuming import Resumption
 from zoo.spec import Batch
 
-__all__ = ["HeldOutBatches", "StackedData", "own", "why_not_data"]
+__all__ = ["HeldOutBatches", "StackedData", "parts", "why_not_data"]
 
 
 def why_not_data(data: Sequence[LightningDataModule]) -> str | None:
@@ -38,16 +38,18 @@ class HeldOutBatches:
         self.batches = list(batches)
 
 
-def own(value: Any, number: int) -> Any:
-    """A member's part of what a Trainer gives to callbacks: of batches, and of a step's losses."""
+def parts(value: Any, members: int) -> Sequence[Any]:
+    """Each member's part of what a Trainer gives to callbacks: of batches, and of a step's losses."""
     if isinstance(value, HeldOutBatches):
-        return value.batches[number]
+        return value.batches
     if isinstance(value, Batch):
-        x, factors, label = (None if each is None else each[number] for each in value)
-        return Batch(cast(Tensor, x), factors, label)
-    if isinstance(value, dict):
-        return {name: each[number] if isinstance(each, Tensor) else each for name, each in value.items()}
-    return value
+        fields = ([None] * members if each is None else each.unbind() for each in value)
+        return [Batch(cast(Tensor, x), factors, label) for x, factors, label in zip(*fields, strict=True)]
+    if isinstance(value, dict) and all(isinstance(each, Tensor) for each in value.values()):
+        return [
+            dict(zip(value, each, strict=True)) for each in zip(*(each.unbind() for each in value.values()), strict=True)
+        ]
+    return [value] * members
 
 
 class StackedData(LightningDataModule):

@@ -15,10 +15,11 @@ from callbacks import FinalValidation, GracefulStop, MetricsProgressBar, Trainin
 from callbacks.non_finite_guard import DivergedError
 from zoo import registry
 from zoo.batches import last_batch
+from zoo.data_check import CHECKED_BATCHES
 from zoo.errors import ZooError
 from zoo.experiments.members import Member
 from zoo.experiments.stack import Stack, have_own_numbers, why_not
-from zoo.experiments.stacked_data import HeldOutBatches, StackedData, own, why_not_data
+from zoo.experiments.stacked_data import HeldOutBatches, StackedData, parts, why_not_data
 from zoo.files import write_atomically
 from zoo.lightning import writes_row
 from zoo.models.base import GenerativeModule
@@ -272,11 +273,12 @@ class _EachMember(Callback):
 
     def relay(self, hook: str, *args: Any, **named: Any) -> None:
         """Call a hook of every member's callbacks that have it."""
+        split = [parts(each, len(self.members)) for each in args]
         for member in _live(self.members):
             calls = self._calls(hook, member)
             if not calls:
                 continue
-            given = [own(each, member.number) for each in args]
+            given = [each[member.number] for each in split]
             try:
                 if hook in _OF_BATCHES:
                     for call in calls:
@@ -367,6 +369,7 @@ class _StackModule(LightningModule):
         self.members, self.clip = list(members), clip
         self.stack: Stack
         self._metrics: dict[str, Tensor] = {}  # of the last batch, (K,) each
+        self._begun = 0  # batches that were looked at
 
     @property
     def progress_bar_metrics(self) -> tuple[str, ...]:
@@ -411,8 +414,10 @@ class _StackModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Look at the first batches, and set the learning rates."""
-        for member in self.members:
-            member.model.check_batch(own(batch, member.number), "train")
+        if self._begun < CHECKED_BATCHES:
+            self._begun += 1
+            for member, each in zip(self.members, parts(batch, len(self.members)), strict=True):
+                member.model.check_batch(each, "train")
         self._set_learning_rates()
 
     def _set_learning_rates(self) -> None:
@@ -461,7 +466,7 @@ class _StackModule(LightningModule):
     def validation_step(self, batch: HeldOutBatches, batch_idx: int) -> None:
         """That of every model, one after another."""
         for member in _live(self.members):
-            held_out = own(batch, member.number)
+            held_out = batch.batches[member.number]
             member.model.on_validation_batch_start(held_out, batch_idx)
             with member.drawing():
                 member.model.validation_step(held_out, batch_idx)
