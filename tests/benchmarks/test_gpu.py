@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from benchmarks.gpu import contract, jobs, sampling, shards
+from benchmarks.gpu import contract, jobs, sampling, shards, stacked
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.bench import Bench, halved
 from benchmarks.gpu.cases import build, paper_cases, pixels, small_cases
@@ -84,6 +84,22 @@ def test_walk(tmp_path, monkeypatch, capsys):
     assert len(summary) <= LINES
     assert any("division by zero" in line for line in summary)
     assert remaining.keys() >= {job.name for job in all_jobs(tmp_path, True, 0)}
+
+
+def test_models_as_one(tmp_path):
+    """Each size of a stack beside a loop over its members, which compute what they compute alone."""
+    one = bench(tmp_path)
+    one.clock.start("part")
+    stacked.run(one)
+    checked, speed = rows(tmp_path, "checks"), rows(tmp_path, "speed")
+    assert {row["status"] for row in (*checked, *speed)} == {"ok"}
+    assert {(row["model"], row["mode"]) for row in speed} == {
+        (f"{name} x{members}", mode)
+        for name in ("vae mlp-8", "factor_vae small") for members in (1, 4) for mode in ("float32", "bf16")
+    }  # fmt: skip
+    assert all(float(row["images_per_second"]) > 0 and "times a loop over them" in row["note"] for row in speed)
+    stacked.run(bench(tmp_path, go_on=True))
+    assert len(rows(tmp_path, "speed")) == len(speed), "what was measured is not measured again"
 
 
 @pytest.mark.parametrize("name", ["vae-gaussian", "flowpp-mnist", "dsprites-factor_vae"])

@@ -257,6 +257,7 @@ def test_where_it_pays():
     assert not pays([large] * 10, {"accelerator": "cpu"})
     assert not pays([conv] * 10, {"accelerator": "cpu"})
     assert pays([conv] * 10, {"accelerator": "gpu"})
+    assert not pays([small] * 2, {"accelerator": "gpu"})
     assert why_not_stacked([small] * 2, [Toy("ring", seed=seed) for seed in (0, 1)], [[], []], {}) is None
 
 

@@ -163,14 +163,14 @@ def why_not_stacked(
 def pays(models: Sequence[GenerativeModule], options: Mapping[str, Any]) -> bool:
     """Whether several trainings are faster as one than one after another, by what was measured (docs/many_seeds.md).
 
-    On a GPU, which waits for the CPU where models are small, they are. On a CPU they are where what is computed takes little
-    more time than that it is asked for: networks of matrix products with few weights.
+    On a GPU, which waits for the CPU where models are small, more than two are. On a CPU they are where what is computed
+    takes little more time than that it is asked for: networks of matrix products with few weights.
     """
     on_gpu = options.get("accelerator") in ("gpu", "cuda") or (
         options.get("accelerator") in ("auto", None) and torch.cuda.is_available()
     )
     if len(models) < 2 or on_gpu:
-        return len(models) > 1
+        return len(models) > 2
     convolutional = any(isinstance(each, nn.Conv2d | nn.ConvTranspose2d) for each in models[0].modules())
     return not convolutional and sum(each.numel() for each in models[0].parameters()) <= _MOST_WEIGHTS
 
