@@ -10,6 +10,7 @@ import pytest
 from conftest import REPOSITORY
 
 from datamodules import mnist
+from zoo import registry
 from zoo.experiments.study_file import read_study
 
 README = (REPOSITORY / "README.md").read_text()
@@ -69,6 +70,19 @@ def test_commands_in_their_order(cli, home_with_mnist):
         assert out
     for made in ("grid.png", "samples.npz", "runs/gan-digits/1/evaluation.json", "runs/gan-mnist/1/pictures/samples.png"):
         assert Path(made).exists(), made
+
+
+def test_the_table_is_what_its_command_writes(cli, tmp_path):
+    """Of the committed records; all registered models are in it, and the rows that say what scores mean."""
+    (command,) = (line for line in COMMANDS if "zoo.compare results/digits" in line)
+    typed = shlex.split(command.replace(" results/", f" {REPOSITORY}/results/"))
+    status, _, err = cli("compare", *typed[3:])
+    assert status == 0, err
+    written = [line for line in (tmp_path / "comparison" / "table.md").read_text().splitlines() if line.startswith("|")]
+    assert "\n".join(written) in README
+    rows = [line.split("|")[1].strip().replace("\\", "") for line in written]
+    assert [name for name in registry.MODELS if name not in rows] == []
+    assert rows[-3:] == ["*real*", "*training set*", "*half of the modes*"]
 
 
 def test_python(tmp_path, monkeypatch):

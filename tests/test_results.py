@@ -8,7 +8,7 @@ import shlex
 import pytest
 from conftest import REPOSITORY
 
-from zoo import trained
+from zoo import registry, trained
 from zoo.cli.command import Command
 from zoo.experiments.analysis import analyze
 from zoo.runs.stored import find_runs, read_run
@@ -36,8 +36,9 @@ def test_rows_are_of_methods_that_the_script_runs(path):
 
 
 def test_records_are_of_the_trained_models():
-    """A finished run on digits, by its card's command, and the evaluation of what comes along."""
+    """Of every registered model a finished run on digits, by its card's command, and the evaluation of what comes along."""
     runs = [read_run(folder) for folder in find_runs(RESULTS / "digits")]
+    assert sorted(run.model for run in runs) == sorted(registry.MODELS)
     for run in runs:
         card = trained.read_card(f"{run.model}-digits")
         assert (run.state, run.problems, run.seed) == ("finished", [], card.seed)

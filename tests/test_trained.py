@@ -39,6 +39,10 @@ def folder(tmp_path, monkeypatch):
     return copy
 
 
+def test_every_registered_model_is_there():
+    assert [name for name in registry.MODELS if f"{name}-digits" not in NAMES] == []
+
+
 def test_files_are_small_and_every_one_has_a_card():
     files = {path.name: path.stat().st_size for path in trained.FOLDER.iterdir() if path.suffix in (".ckpt", ".json")}
     assert set(files) == {f"{name}.{end}" for name in NAMES for end in ("ckpt", "json")}
@@ -81,6 +85,16 @@ def test_every_card_has_numbers(card):
     assert {name.partition("_")[0] for name in card.metrics} >= {"test/fd", "test/kid", "test/mmd", "test/precision"}
     assert all(np.isfinite(value) for value in card.metrics.values())
     assert card.summary in list_zoo()
+
+
+def test_a_mixture_is_of_the_trained_base():
+    """At most log 100 nats worse on every example."""
+    mixture, base = zoo.load("noise_mixture-digits"), zoo.load("pixelcnn-digits")
+    x = run_data(str(trained.read_card("pixelcnn-digits").path), None, [], (), EVALUATE)
+    x.setup("test")
+    x = x.splits["test"].x
+    lost = base.log_likelihood(x) - mixture.log_likelihood(x)
+    assert lost.max() <= np.log(100) + 1e-3
 
 
 def test_damage_is_two_lines(folder, cli):

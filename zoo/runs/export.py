@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from zoo.files import write_atomically
 from zoo.runs.checkpoints import read
@@ -34,12 +35,21 @@ def export(checkpoint: str | Path, out: str | Path) -> Path:
     stored = read(checkpoint)
     average: dict[str, Any] = stored.get("zoo_average", {}).get("weights", {})
     kept = {name: stored[name] for name in _KEPT if name in stored}
-    # A clone, since a tensor that is a part of a larger one is stored with all of it.
-    kept["state_dict"] = {name: average.get(name, tensor).clone() for name, tensor in stored["state_dict"].items()}
+    kept["state_dict"] = _packed({name: average.get(name, tensor) for name, tensor in stored["state_dict"].items()})
     kept[_EXPORTED] = weights_of(checkpoint, stored)
     with write_atomically(out) as file:
         torch.save(kept, file)
     return Path(out)
+
+
+def _packed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors as parts of a few long ones, of each type one: in a file every one by itself takes 200 bytes more."""
+    packed: dict[str, Tensor] = {}
+    for dtype in dict.fromkeys(tensor.dtype for tensor in state.values()):
+        of = {name: tensor for name, tensor in state.items() if tensor.dtype == dtype}
+        parts = torch.cat([tensor.flatten() for tensor in of.values()]).split([tensor.numel() for tensor in of.values()])
+        packed |= {name: part.view(tensor.shape) for (name, tensor), part in zip(of.items(), parts, strict=True)}
+    return {name: packed[name] for name in state}
 
 
 def weights_of(checkpoint: str | Path, stored: Mapping[str, Any]) -> str:
