@@ -28,6 +28,7 @@ html_static_path = ["static"]
 html_css_files = ["formulas.css"]
 MATHML = "http://www.w3.org/1998/Math/MathML"
 BARS = ("|", "\u2016")
+LEANING = tuple("FHIJKMNPTUVWXYZ")  # letters that reach into the space behind them
 BREAKS = ("=", "\u2264", "\u2265", "\u223c", "\u2248", "+", "\u2212")
 
 
@@ -117,6 +118,8 @@ def inline_math(translator, node):
         element = ElementTree.Element(whole.tag, whole.attrib)
         element.extend(part)
         translator.body.append(ElementTree.tostring(element, encoding="unicode"))
+    if whole[-1:] and whole[-1].text in LEANING:
+        translator.body[-1] = translator.body[-1].replace("</math>", '<mspace width="0.12em" /></math>')
     behind = node.next_node(descend=False, siblings=True)
     if behind is not None and behind.astext()[:1] in ".,;:)":
         translator.body.append("\u2060")  # keeps the line together
