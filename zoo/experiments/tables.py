@@ -239,7 +239,8 @@ def notes(comparison: Compared) -> Iterator[str]:
         else:
             yield f"not evaluated: {run.name}, which has no checkpoint"
     for problem in comparison.problems:
-        yield f"{'outdated' if 'training has gone on' in problem else 'damaged'}: {problem}"
+        kinds = {"training has gone on": "outdated", "the latter counts": "twice"}
+        yield f"{next((kind for words, kind in kinds.items() if words in problem), 'damaged')}: {problem}"
 
 
 def _ranked(block: Block) -> list[Column]:
