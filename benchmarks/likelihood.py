@@ -27,6 +27,11 @@ class Pixels(DataModule):
         x = torch.randint(2, (int(sys.argv[1]), 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         return {"test": Arrays(x)}
 
+try:
+    from zoo.cli.memory import keep_memory
+    keep_memory()  # as the command does
+except ImportError:  # in a checkout from before
+    pass
 torch.manual_seed(0)
 model, data = VAE(Pixels.spec, "mlp", latent_dim=40, hidden=400), Pixels(eval_batch_size=100)
 data.setup("test")

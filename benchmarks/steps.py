@@ -32,6 +32,7 @@ NETWORKS: dict[str, tuple[type[GenerativeModule], DataSpec, int, dict]] = {
     "conv 8x8": (models.VAE, DIGITS, 64, {"network": "conv"}),
     "gated_conv 28x28": (models.VAE, PIXELS, 16, {"network": "gated_conv"}),
     "mlp 512 28x28": (models.VAE, PIXELS, 100, {"network": "mlp", "hidden": 512}),
+    "mlp 400 28x28": (models.VAE, PIXELS, 100, {"network": "mlp", "hidden": 400}),
     "mlp 64 28x28": (models.VAE, PIXELS, 100, {"network": "mlp", "hidden": 64}),
     "pixelcnn 28x28": (models.PixelCNN, PIXELS, 8, {}),
     "flowpp 8x8": (models.FlowPlusPlus, DIGITS, 32, {}),

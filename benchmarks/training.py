@@ -41,7 +41,7 @@ on it, ``--steps 100 --rounds 5``; ratios of a second run differed by up to 0.2:
 
 The Trainer takes about 1 ms a batch of such a CPU, whatever the network: what is left is Lightning's own hooks. With these
 networks most of a step is matrix products, the same in all three columns: "by hand" bounds what any frame could reach.
-channels_last made convolutional VAEs 0.88 to 1.13 times as fast on this CPU, so it is not used; no GPU was measured.
+What channels_last and bf16-mixed are worth is measured by ``benchmarks.steps``, network by network: benchmarks/README.md.
 """
 
 import argparse
@@ -60,6 +60,7 @@ from torch import nn
 from callbacks import MetricsProgressBar, NonFiniteGuard
 from datamodules.base import DataModule
 from datamodules.loader import Arrays
+from zoo.batches import Unprofiled
 from zoo.lightning import quiet_lightning
 from zoo.models import VAE
 from zoo.nets.mlp import mlp
@@ -134,6 +135,7 @@ def with_trainer(model: VAE, data: Pixels, device: str) -> float:
             max_epochs=1,
             logger=MetricsCSV(folder),
             callbacks=[NonFiniteGuard(), MetricsProgressBar(), clock],
+            profiler=Unprofiled(),
             limit_val_batches=0,
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -60,7 +60,7 @@ ALLOWED = {
                    "zoo.batches", "zoo.optimizers", "zoo.options", "zoo.registry", "zoo.resuming", "zoo.schedules",
                    "zoo.data_check", *BASE),
     "zoo.evaluation": ("zoo.data_check", "zoo.models", "zoo.metrics", "zoo.nets", *SMALL),
-    "zoo.runs": ("callbacks", "zoo.models", "zoo.trained", *SMALL),
+    "zoo.runs": ("callbacks", "zoo.models", "zoo.trained", "zoo.batches", *SMALL),
     "zoo.experiments": ("zoo.runs", "callbacks", "zoo.models", "zoo.batches", "zoo.data_check", "zoo.resuming",
                         "zoo.lightning", "zoo.registry", "zoo.files", "zoo.spec", "zoo.errors", "zoo.progress"),
     "zoo.experiments.analysis": ("zoo.experiments", "zoo.runs", "zoo.registry", "zoo.files", "zoo.errors"),

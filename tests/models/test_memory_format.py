@@ -1,14 +1,20 @@
 """Networks lie in memory where it was measured to pay, and what is trained does not depend on it; precisions."""
 
+import csv
+
 import pytest
 import torch
+from conftest import REPOSITORY
 from pytorch_lightning import Trainer
 
 from datamodules import Digits
 from zoo.errors import ZooError
 from zoo.models import GAN, MADE, VAE, FlowPlusPlus
+from zoo.models import vae as vae_module
 from zoo.nets.locatello import LocatelloDecoder, LocatelloEncoder
-from zoo.runs import fit
+from zoo.registry import MODELS, find_class
+from zoo.runs import fit, training
+from zoo.spec import DataSpec
 
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0}
 
@@ -74,3 +80,43 @@ def test_a_model_that_can_is_trained_in_it(tmp_path):
     trainer = Trainer(accelerator="cpu", precision="bf16-true", max_steps=1, default_root_dir=tmp_path, **QUIET)
     trainer.fit(model := MADE(data.spec, hidden=8), data)
     assert model.weight_dtype == torch.bfloat16
+
+
+PIXELS, SMALL = DataSpec("pixels", (1, 28, 28), levels=2), DataSpec("digits", (1, 8, 8), levels=17)
+FAST = [
+    (PIXELS, {"network": "mlp", "hidden": 400}, True),
+    (PIXELS, {"network": "mlp", "hidden": [400, 64]}, False),
+    (PIXELS, {"network": "mlp", "hidden": 400, "prior": "maf"}, False),
+    (PIXELS, {"network": "mlp", "hidden": 400, "posterior": "planar"}, False),
+    (PIXELS, {"network": "conv"}, True),
+    (SMALL, {"network": "conv"}, False),
+]
+
+
+@pytest.mark.parametrize(("spec", "options", "fast"), FAST)
+def test_bf16_is_recommended_where_it_was_measured_to_pay(spec, options, fast, monkeypatch):
+    model = VAE(spec, **options)
+    for units in (True, False):
+        monkeypatch.setattr(vae_module, "computes_bfloat16", lambda device, units=units: units)
+        assert model.fast_in_bf16(torch.device("cpu")) == (fast and units)
+    assert not model.fast_in_bf16(torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({}, True), ({"max_steps": 900}, False), ({"precision": "bf16-mixed"}, False)]
+)
+def test_it_is_recommended_in_a_line_at_the_start(options, said, monkeypatch, capsys):
+    model = VAE(SMALL, hidden=8)
+    monkeypatch.setattr(model, "fast_in_bf16", lambda device: True)
+    training._recommend_precision(model, Trainer(accelerator="cpu", logger=False, max_epochs=1, **options))
+    assert ("--trainer.precision bf16-mixed" in capsys.readouterr().out) == said
+
+
+def test_it_is_recommended_for_models_that_keep_their_numbers():
+    """By results/precision.csv."""
+    with (REPOSITORY / "results" / "precision.csv").open(newline="") as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    for row in rows.values():
+        assert (abs(float(row["bf16_mixed_minus_float32"])) <= float(row["spread_of_seeds"])) == (row["keeps"] == "yes")
+    kept = {name.partition(" ")[0] for name in rows if rows[name]["keeps"] == "yes"}
+    assert {name for name, entry in MODELS.items() if issubclass(find_class(entry.path), VAE)} <= kept

@@ -5,7 +5,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from types import MethodType
+from types import MethodType, NoneType
 from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 import torch
@@ -199,6 +199,13 @@ class GenerativeModule(LightningModule, ABC):
         self._checked: Counter[tuple[str, int]] = Counter()  # batches that were looked at, by stage and loader
         self.training_batches = 0
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute: at once where it is a plain one already, as Lightning does for each hook of every batch."""
+        if value.__class__ in (str, NoneType, bool, int) and name in self.__dict__:
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def build_component(self, kind: str, component: Any, given: tuple, options: Mapping[str, Any] | None) -> Any:
         """Make the component of an argument ``kind`` and its options, and store in the checkpoint what makes it again.
 
@@ -368,6 +375,10 @@ class GenerativeModule(LightningModule, ABC):
         for module in self.modules():
             if device.type in getattr(module, "channels_last", ()):
                 cast(Any, module).to(memory_format=torch.channels_last)  # which its annotations leave out
+
+    def fast_in_bf16(self, device: torch.device) -> bool:
+        """Whether it was measured that bf16-mixed is faster for this model there, and keeps its numbers."""
+        return False
 
     def require_precision(self, precision: str) -> None:
         """Raise ZooError for a Trainer's precision in which this model can't be computed."""

@@ -10,8 +10,8 @@ from torch.distributions import Distribution
 
 from zoo.distributions.component import Family
 from zoo.distributions.likelihoods import LIKELIHOODS, Likelihood, default_likelihood
-from zoo.distributions.posteriors import POSTERIORS, Posterior, SampledPosterior
-from zoo.distributions.priors import PRIORS, Prior, VampPrior
+from zoo.distributions.posteriors import POSTERIORS, FlowPosterior, Posterior, SampledPosterior
+from zoo.distributions.priors import PRIORS, FlowPrior, Prior, VampPrior
 from zoo.errors import ZooError
 from zoo.metrics.bits_per_dim import bits_per_dim
 from zoo.metrics.elbo_surgery import ELBOSurgery
@@ -22,6 +22,7 @@ from zoo.nets.conv import ConvDecoder, ConvEncoder, GatedConvDecoder, GatedConvE
 from zoo.nets.locatello import LocatelloDecoder, LocatelloEncoder
 from zoo.nets.mlp import gated_mlp, mlp
 from zoo.options import MOST_UNITS, require_at_least, require_between, require_call
+from zoo.precision import computes_bfloat16
 from zoo.schedules import KLSchedule
 from zoo.spec import Batch, DataSpec
 
@@ -266,6 +267,16 @@ class VAE(GenerativeModule):
     def _log_elbo_surgery(self, stage: Literal["val", "test"]) -> None:
         self.log_dict({f"{stage}/{name}": value for name, value in self.elbo_surgery.compute().items()}, sync_dist=True)
         self.elbo_surgery.reset()
+
+    def fast_in_bf16(self, device: torch.device) -> bool:
+        """On CPUs that multiply in bfloat16, of networks that are not small, without a flow, which stays in float32."""
+        if isinstance(self.posterior, FlowPosterior) or isinstance(self.prior, FlowPrior):
+            return False
+        if self.network == "mlp":
+            large = min(*self.hidden, *self.decoder_hidden) >= 400
+        else:
+            large = self.network in ("conv", "gated_conv", "locatello") and min(self.spec.shape[1:]) >= 28
+        return large and device.type == "cpu" and computes_bfloat16(device)
 
     def importance_weighted(self, x: Tensor, samples: int) -> Bound:
         """The importance-weighted bound on log p(x) with exactly ``samples`` draws, per example, with its error."""

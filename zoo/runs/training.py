@@ -20,6 +20,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from callbacks import FinalValidation, GracefulStop, MetricsProgressBar, NonFiniteGuard, TrainingEstimate
 from zoo import registry
+from zoo.batches import Unprofiled
 from zoo.errors import ZooError
 from zoo.files import WriteError, write_atomically
 from zoo.lightning import process_rank
@@ -37,6 +38,9 @@ from zoo.runs.run_record import RunRecord
 __all__ = ["REFUSALS", "Run", "checked_options", "fit", "impossible"]
 
 REFUSALS = (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError)  # what a Trainer raises for its options
+
+
+_LONG = 1000  # batches of a training for which it is worth while to think of its time
 
 
 @dataclass
@@ -138,6 +142,7 @@ def fit(
     options["callbacks"] = [*_listed(options.get("callbacks")), record, *_own_callbacks(model, folder, options, every)]
     options["logger"] = _loggers(options.get("logger"), model, folder, names, wandb, config, name)
     options["plugins"] = _listed(options.get("plugins"))
+    options["profiler"] = options.get("profiler") or Unprofiled()
     if not any(isinstance(plugin, CheckpointIO) for plugin in options["plugins"]):
         options["plugins"].append(AtomicCheckpointIO())
     try:
@@ -156,10 +161,20 @@ def fit(
                 file.write(f"# Goes on with {resume}\n{config}" if resume else config)
         weights, device = sum(parameter.numel() for parameter in model.parameters()), trainer.strategy.root_device
         print(f"{type(model).__name__}, {weights:,} parameters, on {model.spec.name} {model.spec.shape}, {device}")
+        _recommend_precision(model, trainer)
     run = Run(model, data, trainer, folder)
     _train(run, resume, behind, written, made)
     record.finish(trainer)
     return run
+
+
+def _recommend_precision(model: GenerativeModule, trainer: Trainer) -> None:
+    """A line where bf16-mixed was measured to be faster and to keep the model's numbers, and training is not a short one."""
+    short = 0 <= trainer.max_steps < _LONG
+    if trainer.precision == "32-true" and not short and model.fast_in_bf16(trainer.strategy.root_device):
+        print(
+            "--trainer.precision bf16-mixed takes 0.6 to 0.8 of the time on this processor, and keeps this model's numbers."
+        )
 
 
 def _require_possible(
