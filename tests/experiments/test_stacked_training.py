@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,7 @@ def test_member_k_is_run_k(options, trainer, tmp_path):
         assert_same_run(run.folder, alone.folder)
         assert record(run.folder)["members"] == 2
         assert not run.diverged
+        assert all(each.untyped_storage().nbytes() == each.nbytes for each in run.model.parameters())
         assert_same(run.trainer.callback_metrics, alone.trainer.callback_metrics)
 
 
@@ -213,6 +216,30 @@ def test_settings(tmp_path):
     assert [(model.lr, model.kl.beta) for model in models] == [(1e-3, 1.0), (1e-2, 1.0), (1e-2, 4.0)]
     assert len({float(model.state_dict()["decoder.0.weight"].sum()) for model in models}) == 3
     assert models[0].sample(4).shape == (4, 1, 8, 8)
+
+
+class Stopping(SampleGrid):
+    """Sends SIGTERM after the fifth batch."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_stops_all_and_each_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(Stopping, "__module__", "callbacks")
+    with pytest.raises(SystemExit) as stopped:
+        fit_stacked(
+            [vae(0), vae(1)], digits(0), [0, 1], root=tmp_path / "a", callbacks=[[Stopping()], []], max_steps=20, **QUIET
+        )
+    assert stopped.value.code == 128 + signal.SIGTERM
+    folders = [tmp_path / "a/vae-digits" / number for number in "12"]
+    assert [record(folder)["state"] for folder in folders] == ["stopped", "stopped"]
+    last = folders[1] / "checkpoints/last.ckpt"
+    went_on = fit(vae(1), digits(1), root=tmp_path, wandb="off", resume=last, max_steps=20, **QUIET)
+    whole = fit(vae(1), digits(1), root=tmp_path / "b", wandb="off", seed=1, max_steps=20, **QUIET)
+    assert_same(stored(went_on.folder)["state_dict"], stored(whole.folder)["state_dict"])
+    assert [row["step"] for row in rows(went_on.folder)] == [row["step"] for row in rows(whole.folder)]
 
 
 class Foreign(Callback):

@@ -489,3 +489,5 @@ class _StackModule(LightningModule):
         for member in self.members:
             member.end_validation()
             member.model.expect_clipping(None, None)
+            for tensor in (*member.model.parameters(), *member.model.buffers()):
+                tensor.data = tensor.data.clone()  # of a view all of the stack would be stored
