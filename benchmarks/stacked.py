@@ -45,6 +45,21 @@ COLUMNS = (
 )
 
 
+def table(path: Path) -> str:
+    """The rows of a file as docs/many_seeds.md has them."""
+    lines = [
+        "| data | network | bare steps: alone | as one | ratio | trainings: alone | as one | ratio |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            shown = [
+                f"{float(row[name]):.2f}" if name.endswith("ratio") else f"{float(row[name]):.0f}" for name in COLUMNS[-6:]
+            ]
+            lines.append(f"| {row['data']} | {row['network']} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
 def digits(seed: int) -> DataModule:
     return Digits(batch_size=64, seed=seed)
 

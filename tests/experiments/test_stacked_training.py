@@ -278,11 +278,12 @@ def test_where_it_pays():
     """By what was measured: few weights in products of matrices on a CPU."""
     toy = Toy("ring").spec
     small, large = VAE(toy, hidden=64), VAE(toy, hidden=1024)
-    conv = VAE(Digits().spec, "conv")
+    conv, tiny = VAE(DSprites().spec, "conv"), VAE(Digits().spec, "conv")
     assert pays([small] * 10, {"accelerator": "cpu"})
     assert not pays([small], {"accelerator": "cpu"})
     assert not pays([large] * 10, {"accelerator": "cpu"})
     assert not pays([conv] * 10, {"accelerator": "cpu"})
+    assert pays([tiny] * 10, {"accelerator": "cpu"})
     assert pays([conv] * 10, {"accelerator": "gpu"})
     assert not pays([small] * 2, {"accelerator": "gpu"})
     assert why_not_stacked([small] * 2, [Toy("ring", seed=seed) for seed in (0, 1)], [[], []], {}) is None

@@ -34,7 +34,8 @@ from zoo.spec import Batch
 
 __all__ = ["fit_stacked", "pays", "why_not_stacked"]
 
-_MOST_WEIGHTS = 250_000  # of a network of matrix products on a CPU: docs/many_seeds.md has the measurements
+# On a CPU, of networks of matrix products, and of images that networks of convolutions see: as measured, docs/many_seeds.md.
+_MOST_WEIGHTS, _MOST_PIXELS = 1_200_000, 64
 _HOOKS = (
     *("setup", "teardown", "on_fit_start", "on_fit_end", "on_sanity_check_start", "on_sanity_check_end", "on_train_start"),
     *("on_train_end", "on_train_epoch_start", "on_train_epoch_end", "on_train_batch_start", "on_train_batch_end"),
@@ -164,7 +165,7 @@ def pays(models: Sequence[GenerativeModule], options: Mapping[str, Any]) -> bool
     """Whether several trainings are faster as one than one after another, by what was measured (docs/many_seeds.md).
 
     On a GPU, which waits for the CPU where models are small, more than two are. On a CPU they are where what is computed
-    takes little more time than that it is asked for: networks of matrix products with few weights.
+    takes little more time than that it is asked for: networks of matrix products with few weights, small images.
     """
     on_gpu = options.get("accelerator") in ("gpu", "cuda") or (
         options.get("accelerator") in ("auto", None) and torch.cuda.is_available()
@@ -172,7 +173,9 @@ def pays(models: Sequence[GenerativeModule], options: Mapping[str, Any]) -> bool
     if len(models) < 2 or on_gpu:
         return len(models) > 2
     convolutional = any(isinstance(each, nn.Conv2d | nn.ConvTranspose2d) for each in models[0].modules())
-    return not convolutional and sum(each.numel() for each in models[0].parameters()) <= _MOST_WEIGHTS
+    if convolutional:
+        return models[0].spec.dims <= _MOST_PIXELS
+    return sum(each.numel() for each in models[0].parameters()) <= _MOST_WEIGHTS
 
 
 def _understood(callback: Callback) -> bool:
