@@ -3,7 +3,6 @@
     python results/compare.py likelihoods --root FOLDER_WITH_MNIST
     python results/compare.py dequantization
     python results/compare.py dequantization_mnist --root FOLDER_WITH_MNIST
-    python results/compare.py modes
 
 The settings are the presets in configs/; a method is what it changes in them. Rows that the table holds are not computed
 again, so that an interrupted comparison goes on. ``--table`` prints it for docs/results.md.
@@ -78,15 +77,6 @@ COMPARISONS = {
         measured=("elbo", "bits_per_dim", "log_q", *_NLL, "nll_bits_per_dim", "inversion_error"),
         checkpoint="last",
         evaluated="--samples 16 --examples 50",
-    ),
-    "modes": Comparison(
-        methods=(
-            Method("ring", "--model gan --data toy_ring"),
-            Method("grid", "--model gan --data toy_grid"),
-        ),
-        measured=("modes_points", "near_modes_points", "kl_modes_points"),
-        checkpoint="last",
-        evaluated="--sample_scores modes --sample_count 10000",
     ),
 }
 

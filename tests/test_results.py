@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import re
 import runpy
 import shlex
 
@@ -11,18 +12,25 @@ from conftest import REPOSITORY
 from zoo import registry, trained
 from zoo.cli.command import Command
 from zoo.experiments.analysis import analyze
+from zoo.experiments.comparison import Comparison
+from zoo.experiments.statistics import summarize
+from zoo.experiments.study_file import read_study
+from zoo.experiments.study_runs import differing
+from zoo.experiments.tables import markdown
 from zoo.runs.stored import find_runs, read_run
 
 RESULTS = REPOSITORY / "results"
 COMPARE = runpy.run_path(str(RESULTS / "compare.py"))
 STUDY = runpy.run_path(str(RESULTS / "study.py"))
 STUDIES = [path for name in STUDY["STUDIES"] if (path := RESULTS / "studies" / f"{name}.csv").exists()]
-TABLES = sorted(RESULTS.glob("*.csv"))
+TABLES = [RESULTS / f"{name}.csv" for name in COMPARE["COMPARISONS"]]
+PAGE = (REPOSITORY / "docs" / "results.md").read_text()
+RECORDS = re.findall(r"python -m zoo.compare results/(\w+) (.*) --out", PAGE)  # of studies, and how they are compared
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
 def test_page_has_the_table(path):
-    assert COMPARE["table"](path) in (REPOSITORY / "docs" / "results.md").read_text()
+    assert COMPARE["table"](path) in PAGE
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
@@ -57,3 +65,30 @@ def test_page_of_a_study(path):
         assert table in page, name
     figures = {each.name for each in (REPOSITORY / "docs" / "pictures").glob(f"study-{path.stem}-*.png")}
     assert figures and all(f"](pictures/{name})" in page for name in figures)
+
+
+@pytest.mark.parametrize(("name", "options"), RECORDS, ids=[name for name, _ in RECORDS])
+def test_page_has_the_table_of_records(name, options):
+    """As its command makes it; of finished runs, each with the settings that the file of its study has."""
+    (metrics,) = re.findall(r"--metrics (\S+)", options)
+    comparison = Comparison([RESULTS / name], metrics=metrics.split(","))
+    lines = [line for line in markdown(comparison).splitlines() if line.startswith("|")]
+    assert lines and all(line in PAGE for line in lines)
+    runs = {run.name: run for run in read_study(f"studies/{name}", seeds=3).runs}
+    for run in comparison.runs:
+        assert run.state == "finished" and not run.problems
+        assert differing(run.facts["command"], runs[run.folder.name].fit) is None
+
+
+def test_all_modes_are_found():
+    """What the page says of three seeds."""
+    shares = {}
+    for folder in find_runs(RESULTS / "gan_modes"):
+        (evaluation,) = read_run(folder).evaluations
+        modes = 25 if "grid" in folder.name else 8
+        assert evaluation.metrics["test/modes_points"] == modes
+        assert evaluation.metrics["test/kl_modes_points"] < 0.01
+        shares.setdefault(modes, []).append(evaluation.metrics["test/near_modes_points"])
+    for modes, share in ((25, 0.91), (8, 0.97)):
+        found = summarize(shares[modes])
+        assert len(shares[modes]) == 3 and round(found.mean, 2) == share and found.high < 0.9878
