@@ -58,13 +58,12 @@ def test_records_are_of_the_trained_models():
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_page_of_a_study(path):
-    """It has the tables of its runs, and their figures."""
-    page = (REPOSITORY / "docs" / f"{path.stem}_study.md").read_text()
-    for name, table in STUDY["tables"](analyze([path])).items():
-        assert table in page, name
-    figures = {each.name for each in (REPOSITORY / "docs" / "pictures").glob(f"study-{path.stem}-*.png")}
-    assert figures and all(f"](pictures/{name})" in page for name in figures)
+def test_section_of_a_study(path):
+    """It is what the script makes of its runs, with its figures."""
+    before, after = STUDY["marks"](path.stem)
+    text = STUDY["PAGE"].read_text().partition(before)[2].partition(after)[0]
+    assert text.strip() == STUDY["section"](analyze([path]), path.stem).strip()
+    assert all((STUDY["PICTURES"] / f"study-{path.stem}-{figure}.png").is_file() for figure in STUDY["FIGURES"])
 
 
 @pytest.mark.parametrize(("name", "options"), RECORDS, ids=[name for name, _ in RECORDS])

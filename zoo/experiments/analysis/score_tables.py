@@ -60,9 +60,9 @@ def means_table(by: str, data: str, rows: Sequence[ScoredRun], scores: Sequence[
     groups: dict[str, list[ScoredRun]] = defaultdict(list)
     for row in rows:
         groups[row.method if by == "method" else row.setting].append(row)
-    records = []
+    records: list[dict[str, Any]] = []
     for group, own in groups.items():
-        record: dict[str, object] = {by: group, "models": len(own)}
+        record: dict[str, Any] = {by: group, "models": len(own)}
         for number in (*scores, *others):
             found = values_of(own, number)
             found = found[~np.isnan(found)]
@@ -73,7 +73,7 @@ def means_table(by: str, data: str, rows: Sequence[ScoredRun], scores: Sequence[
         records.append(record)
 
     def shown(number: str) -> Callable[[Record], str]:
-        places = 2 if number in scores else 1
+        places = 1 if max((abs(each[f"{number}_mean"] or 0.0) for each in records), default=0.0) >= 10 else 2
         return lambda record: (
             bracketed((record[f"{number}_{end}"] for end in ("mean", "low", "high")), places)
             + ("" if record[f"{number}_n"] in (0, record["models"]) else f" n={record[f'{number}_n']}")
@@ -138,7 +138,7 @@ def _matrix(data: str, scores: Sequence[str], found: Sequence[Sequence[Correlati
     def shown(b: str) -> Callable[[Record], str]:
         def cell(record: Record) -> str:
             theirs = known(_lecture(record["score"], b))
-            return fixed(percent(record[b]), 0) + ("" if theirs is None else f" ({100 * theirs:.0f})")
+            return (fixed(percent(record[b]), 0) + ("" if theirs is None else f" ({100 * theirs:.0f})")).strip()
 
         return cell
 
