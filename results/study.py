@@ -7,11 +7,12 @@ them in sentences. The runs are those of ``analysis/runs.csv`` in the study's fo
 """
 
 import argparse
-import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from PIL import Image
 
 from zoo.experiments.analysis import Analysis, analyze
 from zoo.experiments.analysis.table import label
@@ -133,7 +134,8 @@ def draw(analysis: Analysis, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for path in analysis.write(folder):
             if path.suffix == ".png":
-                shutil.copy(path, PICTURES / f"study-{name}-{path.name}")
+                few = Image.open(path).convert("RGB").quantize(32)  # colors: a page loads at once
+                few.save(PICTURES / f"study-{name}-{path.name}", optimize=True)
 
 
 def main() -> None:

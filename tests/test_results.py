@@ -91,3 +91,13 @@ def test_all_modes_are_found():
     for modes, share in ((25, 0.91), (8, 0.97)):
         found = summarize(shares[modes])
         assert len(shares[modes]) == 3 and round(found.mean, 2) == share and found.high < 0.9878
+
+
+def test_models_of_the_small_study_are_trained():
+    """By five scores every one of them lies above all untrained ones, as its page says, and by SAP not."""
+    trained, untrained = (analyze([RESULTS / "studies" / f"{name}.csv"]).rows for name in ("small", "small_untrained"))
+    assert (len(trained), len(untrained)) == (120, 5)
+    for score in ("beta_vae_score", "factor_vae_score", "mig", "dci_disentanglement", "modularity"):
+        assert min(row.numbers[score] for row in trained) > max(row.numbers[score] for row in untrained), score
+    assert min(row.numbers["sap"] for row in trained) < min(row.numbers["sap"] for row in untrained)
+    assert max(row.numbers["reconstruction"] for row in trained) < min(row.numbers["reconstruction"] for row in untrained)

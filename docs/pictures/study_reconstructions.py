@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 import zoo
 from zoo.cli.options import EVALUATE
@@ -19,7 +20,7 @@ from zoo.evaluation.inference import first_test_examples, inference
 from zoo.evaluation.latents import reconstructions
 from zoo.experiments.comparison import find
 
-COLUMNS = 16
+COLUMNS = 8
 
 
 def first_checkpoints(study: Path) -> dict[str, Path]:
@@ -47,6 +48,7 @@ def main() -> None:
             rows.append(reconstructions(model, x)[:, 1].float())
         print(name)
     save_samples(torch.cat(rows), data.spec, given.picture, columns=COLUMNS)
+    Image.open(given.picture).quantize(64).save(given.picture, optimize=True)  # colors: a page loads at once
 
 
 if __name__ == "__main__":
