@@ -73,7 +73,8 @@ def run_commands(block: str, monkeypatch) -> None:
                 changes = {name: values[name] for name in ("out", "seeds", "only", "workers", "minutes") if name in values}
                 assert words == [file] and read_study(file, changes=values.get("set", ()), **changes).runs
             case ["python", "-m", *typed]:
-                run_command(typed, monkeypatch)
+                kept = [str(REPOSITORY / word) if word.startswith("results/") else word for word in typed]
+                run_command(kept, monkeypatch)
             case ["make", target]:
                 assert f"\n{target}:" in (REPOSITORY / "Makefile").read_text(), line
 
