@@ -80,7 +80,8 @@ def test_a_pair_has_the_preset_of_the_class_and_its_own_over_it():
     assert presets("vae", "mnist") == ["vae.yaml"]
     assert presets("vae", "mnist_binary") == ["vae.yaml", "vae-mnist_binary.yaml"]
     assert presets("gan", "mnist_binary") == ["gan.yaml", "gan-mnist.yaml"]
-    assert presets("gan", "toy") == presets("gan", "toy_grid") == ["gan.yaml", "gan-toy.yaml"]
+    assert presets("gan", "toy") == presets("gan", "toy_ring") == ["gan.yaml", "gan-toy.yaml"]
+    assert presets("gan", "toy_grid") == ["gan.yaml", "gan-toy.yaml", "gan-toy_grid.yaml"]
 
 
 def test_run_folders_resumption_and_evaluation_say_the_same(cli, black_mnist):

@@ -196,9 +196,9 @@ def test_a_loop_by_hand_goes_on_from_a_trainer_and_from_a_checkpoint(tmp_path):
 
 def test_the_generator_steps_after_every_so_many_batches(tmp_path):
     class Watch(GAN):
-        def generator_loss(self, fake):
+        def generator_loss(self, real, fake):
             TIMES.append(self.training_batches)
-            return super().generator_loss(fake)
+            return super().generator_loss(real, fake)
 
     first, rest = (Watch(SPEC, width=4, depth=1, latent_dim=2, critic_steps=3) for _ in range(2))
     fit = trainer(tmp_path, 4)
