@@ -1,6 +1,7 @@
 """Comparisons: rows, blocks, tests, what is listed, and the command."""
 
 import csv
+import fnmatch
 import json
 import math
 
@@ -9,9 +10,11 @@ import pytest
 from scipy import stats
 from stored_runs import write_evaluation, write_run
 
+from zoo import registry
 from zoo.errors import ZooError
 from zoo.experiments.comparison import Comparison, find
 from zoo.experiments.conditions import met
+from zoo.experiments.published import read_published
 from zoo.experiments.statistics import holm, paired
 from zoo.runs.stored import StoredRun
 
@@ -334,25 +337,41 @@ def test_a_data_frame_of_pandas(runs):
 
 def test_published_numbers(tmp_path):
     how = {"kind": "bound", "draws": 200, "n": 10000}
-    options = {"latent_dim": 40, "hidden": 400}
+    options = {"latent_dim": 40, "hidden": [400]}
     for seed, nll in enumerate((89.7, 90.0, 89.9)):
         write_run(tmp_path / "runs" / str(seed), "vae", seed, options, metrics={"test/nll": nll}, protocol={"test/nll": how},
-                  evaluation={"data": "mnist[static-larochelle]", "levels": 2})  # fmt: skip
+                  evaluation={"data": "mnist_binary_static[larochelle]", "levels": 2})  # fmt: skip
     said = {each.name: text for each, text in Comparison([tmp_path]).blocks[0].published}
     assert said["VAE 784-400-40 (published)"].startswith("vae: reproduced")
     assert said["VampPrior VAE (published)"] == "not run"
     for seed in range(3):
         write_evaluation(
-            tmp_path / "runs" / str(seed), {"test/nll": 95.0 + seed}, {"test/nll": how}, data="mnist[static-seed0]"
+            tmp_path / "runs" / str(seed), {"test/nll": 95.0 + seed}, {"test/nll": how}, data="mnist_binary_static[seed0]"
         )
     said = {each.name: text for each, text in Comparison([tmp_path]).blocks[0].published}
     assert said["VAE 784-400-40 (published)"] == "vae: not reproduced, 6.1 worse"
     for seed in range(3):
         write_evaluation(tmp_path / "runs" / str(seed), {"test/nll": 89.0}, {"test/nll": {**how, "draws": 10}},
-                         data="mnist[static-seed0]")  # fmt: skip
+                         data="mnist_binary_static[seed0]")  # fmt: skip
     said = {each.name: text for each, text in Comparison([tmp_path]).blocks[0].published}
     assert said["VAE 784-400-40 (published)"] == "vae: not comparable, draws 200 there and draws 10 here"
     assert Comparison([tmp_path], published=False).blocks[0].published == []
+
+
+def test_published_data_are_data_of_the_zoo():
+    """Each pattern fits a name that a data set has."""
+    names = [*registry.DATA, "mnist_binary_static[larochelle]", "mnist_binary_static[seed0]"]
+    for published in read_published():
+        for pattern in published.data:
+            assert fnmatch.filter(names, pattern), (published.name, pattern)
+
+
+def test_a_published_network_is_not_another_one(tmp_path):
+    """Two layers of 400 units are not one."""
+    write_run(tmp_path / "1", "vae", 0, {"latent_dim": 40, "hidden": 400}, metrics={"test/nll": 89.9},
+              evaluation={"data": "mnist_binary_static[seed0]", "levels": 2})  # fmt: skip
+    said = {each.name: text for each, text in Comparison([tmp_path]).blocks[0].published}
+    assert said["VAE 784-400-40 (published)"] == "not run"
 
 
 def test_runs_that_were_read_already():

@@ -96,7 +96,7 @@ def judge(published: Published, block: Block) -> str:
             continue
         for row in block.rows:
             summary = column.cells[row.name].summary
-            if summary is None or any(str(row.config.get(key)) != str(value) for key, value in published.of.items()):
+            if summary is None or any(row.config.get(key) != value for key, value in published.of.items()):
                 continue
             differing = [key for key, value in published.protocol.items() if column.protocol.get(key) != value]
             if differing:
