@@ -5,6 +5,7 @@ import hashlib
 import re
 import runpy
 import shlex
+from collections import defaultdict
 
 import pytest
 from conftest import REPOSITORY
@@ -13,7 +14,7 @@ from zoo import registry, trained
 from zoo.cli.command import Command
 from zoo.experiments.analysis import analyze
 from zoo.experiments.comparison import Comparison
-from zoo.experiments.statistics import summarize
+from zoo.experiments.statistics import holm, summarize, welch
 from zoo.experiments.study_file import read_study
 from zoo.experiments.study_runs import differing
 from zoo.experiments.tables import markdown
@@ -41,6 +42,25 @@ def test_rows_are_of_methods_that_the_script_runs(path):
     assert len({(row["method"], row["seed"]) for row in rows}) == len(rows)
     for command in commands.values():
         Command(shlex.split(command)[3:])  # arguments that the command line knows
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "told"),
+    [
+        ("likelihoods", "nll", {"af_prior", "spline_af_prior"}),
+        ("likelihoods", "active_units", {"planar", "af_prior", "spline_af_prior", "sylvester"}),
+        ("dequantization", "bits_per_dim", {"affine"}),
+    ],
+)
+def test_what_three_seeds_tell_apart(name, metric, told):
+    """The page's sentences: Welch's test against the first method, Holm's correction over the others."""
+    values = defaultdict(list)
+    for row in csv.DictReader((RESULTS / f"{name}.csv").open()):
+        values[row["method"]].append(float(row[metric]))
+    first, *others = values
+    assert {len(each) for each in values.values()} == {3}
+    p = holm([welch(values[each], values[first]).p for each in others])
+    assert {each for each, corrected in zip(others, p, strict=True) if corrected < 0.05} == told
 
 
 def test_records_are_of_the_trained_models():
