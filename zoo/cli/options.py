@@ -15,6 +15,8 @@ def _listed(what: str, names: Iterable[str], end: str) -> str:
     return "\n".join(textwrap.wrap(f"{what}: {', '.join([*names, end])}", 96))
 
 
+_GPUS = "a whole number is needed, 0 for the CPU, -1 for all GPUs, or a list of them: 2,3"
+
 FIT = Arguments(
     "fit",
     "--model NAME [--data NAME] [--gpus N] [options]",
@@ -38,7 +40,7 @@ FIT = Arguments(
             "train on N GPUs, on those of a list (2,3), on all (-1), on the CPU (0); default: one GPU, if there is one",
             "N",
             list,
-            expected="a whole number is needed, 0 for the CPU, -1 for all GPUs, or a list of them: 2,3",
+            expected=_GPUS,
         ),
         Argument("seed", "random seed, 0 or more (default 0)", "N", int, least=0),
         Argument(
@@ -277,7 +279,7 @@ EVALUATE = Arguments(
             "N",
             list,
             0,
-            expected="a whole number is needed, 0 for the CPU, -1 for all GPUs, or a list of them: 2,3",
+            expected=_GPUS,
         ),
         _SEED,
         _TRUST,
@@ -342,7 +344,7 @@ STUDY = Arguments(
             "use N GPUs, those of a list (2,3), all (-1, the default), or the CPU (0)",
             "N",
             list,
-            expected="a whole number is needed, 0 for the CPU, -1 for all GPUs, or a list of them: 2,3",
+            expected=_GPUS,
         ),
         Argument("per_gpu", "runs that share a GPU; workers beyond that are on the CPU", "N", int, least=1),
         Argument("stack", "true: seeds of a setting are trained as one model where that can be", "BOOL", bool),

@@ -282,7 +282,7 @@ class _Work:
     def _part(self, pool: Pool, run: StudyRun, outcome: Outcome | None) -> None:
         """After a training as one model each run is a job of its own: to be evaluated, or trained where it was not."""
         if outcome is not None and outcome.state not in ("done", "stopped"):
-            say(f"{run.setting}: not trained as one model: {outcome.error}")
+            say(f"{run.setting}, its seeds as one model: {outcome.error}; each goes on by itself")
         for each in (run, *self.mates.pop(run.name)):
             self._submit(pool, each)
 

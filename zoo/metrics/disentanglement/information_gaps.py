@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.disentanglement.mutual_information import discretize, entropy, factor_information
-from zoo.metrics.disentanglement.points import check_points, check_varying, number_values
+from zoo.metrics.disentanglement.mig import checked_information
+from zoo.metrics.disentanglement.mutual_information import discretize, entropy
 
 __all__ = [
     "dcimig",
@@ -69,7 +69,7 @@ def dcimig(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
         | How to Not Measure Disentanglement (Sepliarskaia et al., 2019)
         | https://arxiv.org/abs/1910.05587
     """
-    information, entropies, _ = _information(codes, factors, bins, "dcimig")
+    information, entropies, _ = checked_information(codes, factors, bins, "dcimig")
     return dcimig_from_information(information, entropies)
 
 
@@ -93,7 +93,7 @@ def mig_sup(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
         | Progressive Learning and Disentanglement of Hierarchical Representations (Li et al., 2020), section 4
         | https://arxiv.org/abs/2002.10549
     """
-    information, entropies, _ = _information(codes, factors, bins, "mig_sup")
+    information, entropies, _ = checked_information(codes, factors, bins, "mig_sup")
     return mig_sup_from_information(information, entropies)
 
 
@@ -119,13 +119,5 @@ def jemmig(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
         | Theory and Evaluation Metrics for Learning Disentangled Representations (Do and Tran, 2020), section 3
         | https://arxiv.org/abs/1908.09961
     """
-    information, entropies, codes = _information(codes, factors, bins, "jemmig")
+    information, entropies, codes = checked_information(codes, factors, bins, "jemmig")
     return jemmig_from_information(information, entropies, entropy(discretize(codes, bins)), bins)
-
-
-def _information(codes: Tensor, factors: Tensor, bins: int, score: str) -> tuple[Tensor, Tensor, Tensor]:
-    """The matrix of information (D, K), the factors' entropies (K,), and the codes, checked."""
-    codes, factors = check_points(codes, factors)
-    check_varying(factors, score)
-    labels, _ = number_values(factors)
-    return factor_information(codes, labels, bins), entropy(labels), codes

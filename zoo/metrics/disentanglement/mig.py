@@ -6,7 +6,7 @@ from zoo.errors import ZooError
 from zoo.metrics.disentanglement.mutual_information import entropy, factor_information
 from zoo.metrics.disentanglement.points import check_points, check_varying, number_values
 
-__all__ = ["mig", "mig_from_information"]
+__all__ = ["checked_information", "mig", "mig_from_information"]
 
 
 def mig_from_information(information: Tensor, entropies: Tensor) -> Tensor:
@@ -46,7 +46,17 @@ def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> Tensor:
         | Isolating Sources of Disentanglement in VAEs (Chen et al., 2018), section 4.1
         | https://arxiv.org/abs/1802.04942
     """
+    information, entropies, _ = checked_information(codes, factors, bins, "mig")
+    return mig_from_information(information, entropies)
+
+
+def checked_information(codes: Tensor, factors: Tensor, bins: int, score: str) -> tuple[Tensor, Tensor, Tensor]:
+    """The mutual information of codes and factors (D, K), the factors' entropies (K,), and the codes, for ``score``.
+
+    Raises:
+        ZooError: if a factor takes one value only, or a code is not finite.
+    """
     codes, factors = check_points(codes, factors)
-    check_varying(factors, "mig")
+    check_varying(factors, score)
     labels, _ = number_values(factors)
-    return mig_from_information(factor_information(codes, labels, bins), entropy(labels))
+    return factor_information(codes, labels, bins), entropy(labels), codes
