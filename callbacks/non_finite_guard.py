@@ -53,7 +53,7 @@ class NonFiniteGuard(Callback):
         batch_idx: int,
     ) -> None:
         """Keep the loss."""
-        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if loss is None:  # the step was skipped
             return
         self._losses.append((trainer.global_step, loss.detach()))

@@ -252,6 +252,7 @@ PRIVATE_MODULES = ("torch._dynamo.exc",)
 DERIVED = {
     "zoo/lightning.py": "tested above",
     "zoo/batches.py": "from Lightning's loop over batches and its rows for loggers; tests/test_batches.py",
+    "zoo/lean_batch.py": "what Lightning's loop does at a batch; tests/test_lean_batch.py holds it to that, bit for bit",
     "zoo/resuming.py": "from Lightning's loops; tests/test_resuming.py says when they do something else",
     "zoo/experiments/stack.py": "torch's `_parameters` and `_buffers`, where alone other tensors can stand",
     "zoo/experiments/study_worker.py": "os._exit, which is public: a forked process must not end as its parent does",

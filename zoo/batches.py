@@ -8,6 +8,7 @@ from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.trainer.connectors.logger_connector.logger_connector import _LoggerConnector
 
+from zoo.lean_batch import LeanBatch
 from zoo.lightning import is_fast_dev_run
 
 __all__ = ["BatchLoop", "Unprofiled", "count_batches", "last_batch"]
@@ -18,7 +19,22 @@ class BatchLoop(_TrainingEpochLoop):
 
     Lightning counts steps of optimizers: fewer than batches where gradients are accumulated, more where one takes several.
     Here ``Trainer.global_step``, ``max_steps``, ``every_n_train_steps`` and the rows of loggers count batches, from 1 on.
+    What no one listens to at a batch is not called, where that is all the difference (:mod:`zoo.lean_batch`).
     """
+
+    _lean: LeanBatch | None = None
+
+    def on_run_start(self, data_fetcher: Any) -> None:
+        """Begin an epoch, or the rest of one: see who listens to its batches."""
+        super().on_run_start(data_fetcher)
+        self._lean = LeanBatch.of(self.trainer, data_fetcher)
+
+    def advance(self, data_fetcher: Any) -> None:
+        """Train on the next batch."""
+        if self._lean is not None and self._lean.is_of(self.trainer) and not self.restarting:
+            self._lean.advance(self, data_fetcher)
+        else:
+            super().advance(data_fetcher)
 
     @property
     def global_step(self) -> int:
