@@ -235,7 +235,9 @@ class OwnStrategy(SingleDeviceStrategy):
     ],
 )
 def test_what_goes_lightnings_way(options, lean):
-    trainer = Trainer(accelerator="cpu", devices=1, logger=False, **options)
-    trainer.strategy._lightning_module = model = Bare()
+    trainer, model = Trainer(accelerator="cpu", devices=1, logger=False, **options), Bare()
+    trainer.strategy.connect(model)
     trainer._data_connector.attach_data(model, train_dataloaders=[torch.zeros(1, 1)])
     assert (LeanBatch.of(trainer, None) is not None) is lean
+    trainer.strategy.model = torch.nn.Sequential(model)
+    assert LeanBatch.of(trainer, None) is None

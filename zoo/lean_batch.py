@@ -64,8 +64,9 @@ class LeanBatch:
     def of(cls, trainer: Trainer, fetcher: _DataFetcher) -> "LeanBatch | None":
         """That of a Trainer, or None where its batches need what only Lightning does.
 
-        Those are batches of several processes or of a strategy of one's own, gradients that are accumulated, a scaler of
-        16-bit gradients, a profiler, and a ``training_step`` that takes an iterator.
+        Those are batches of several processes or of a strategy of one's own, a model that is wrapped in another module,
+        gradients that are accumulated, a scaler of 16-bit gradients, a profiler, and a ``training_step`` that takes an
+        iterator.
         """
         precision = trainer.precision_plugin
         known = type(precision) in (Precision, DoublePrecision, HalfPrecision) or (
@@ -74,6 +75,7 @@ class LeanBatch:
         plain = (
             known
             and type(trainer.strategy) is SingleDeviceStrategy
+            and trainer.strategy.model is trainer.lightning_module
             and isinstance(cast(Any, trainer).profiler, PassThroughProfiler)
             and trainer.accumulate_grad_batches == 1
             and not isinstance(fetcher, _DataLoaderIterDataFetcher)
