@@ -5,6 +5,8 @@ import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
+from operator import length_hint
 from typing import Any, Literal
 from warnings import warn
 
@@ -172,7 +174,11 @@ def _of_examples(
     places, log_p = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.float64)]
     codes = [torch.empty(0, latent_dim, dtype=torch.float64)]
     hidden = not progress or rank() > 0
-    bar = progress_bar(whole_test_split(data), f"log p(x), {samples} samples", hidden=hidden)
+    batches = whole_test_split(data)
+    total = length_hint(batches)
+    if examples is not None and (size := getattr(batches, "batch_size", None)):
+        total = min(total, math.ceil(examples / size))
+    bar = progress_bar(islice(batches, total or None), f"log p(x), {samples} samples", total or None, hidden=hidden)
     with inference(model, seed):
         for number, batch in enumerate(bar):
             if number < CHECKED_BATCHES:

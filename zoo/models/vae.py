@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 else:
     AnyPosterior = AnyPrior = AnyLikelihood = str
 
-# Where many latents are drawn for one estimate: the numbers that are decoded at once. They fit in the cache of a core; a GPU
-# has all its units at work on more of them.
+# Where many latents are drawn for one estimate: the numbers that are decoded, or drawn, at once. They fit in the cache of a
+# core; a GPU has all its units at work on more of them.
 _AT_ONCE = {"cpu": 2**19}
 _AT_ONCE_ELSEWHERE = 2**24
 
@@ -279,15 +279,21 @@ class VAE(GenerativeModule):
         return large and device.type == "cpu" and computes_bfloat16(device)
 
     def importance_weighted(self, x: Tensor, samples: int) -> Bound:
-        """The importance-weighted bound on log p(x) with exactly ``samples`` draws, per example, with its error."""
-        q, prior = self.q(x), self.prior()
+        """The importance-weighted bound on log p(x) with exactly ``samples`` draws, per example, with its error.
+
+        More latents are drawn at once than are decoded: a flow's parameters, which depend on x, are computed for each draw.
+        """
+        q, prior, examples = self.q(x), self.prior(), max(1, len(x))
+        at_once = _AT_ONCE.get(x.device.type, _AT_ONCE_ELSEWHERE)
+        decoded = max(1, at_once // (self.likelihood.outputs * self.spec.dims) // examples)
 
         def log_weights(k: int) -> Tensor:
             z, log_q = q.rsample_and_log_prob((k,))
-            return self.likelihood.log_prob(x, self.decoder_output(z)) + prior.log_prob(z) - log_q
+            parts = z.split(decoded)
+            log_joint = [self.likelihood.log_prob(x, self.decoder_output(part)) + prior.log_prob(part) for part in parts]
+            return torch.cat(log_joint) - log_q
 
-        at_once = _AT_ONCE.get(x.device.type, _AT_ONCE_ELSEWHERE) // (self.likelihood.outputs * self.spec.dims)
-        return importance_weighted_bound(log_weights, samples, max(1, at_once // max(1, len(x))))
+        return importance_weighted_bound(log_weights, samples, max(decoded, at_once // self.latent_dim // examples))
 
     @with_likelihood
     @torch.no_grad()
