@@ -245,9 +245,10 @@ class Categorical(Likelihood):
         self.outputs = spec.levels
 
     def log_prob_of_values(self, x: Tensor, raw: Tensor) -> Tensor:
-        """raw[x] - logsumexp(raw)."""
-        index = x.long().expand(raw.shape[1:]).unsqueeze(0)
-        return raw.gather(0, index).squeeze(0) - raw.logsumexp(0)
+        """raw[x] - logsumexp(raw), in one pass over raw as the decoder has laid it out."""
+        axis = -1 - len(self.spec.shape)
+        index = x.long().expand(raw.shape[1:]).unsqueeze(axis)
+        return raw.movedim(0, axis).log_softmax(axis).gather(axis, index).squeeze(axis)
 
     def mean(self, raw: Tensor) -> Tensor:
         """The expected level, rounded."""
