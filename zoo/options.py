@@ -264,7 +264,8 @@ def ineffective(values: Mapping[str, Any], options: Mapping[str, Option], names:
         >>> ineffective({"heads": 2, "blocks": 1}, {"heads": Option("heads", int, 4)}, ["heads"])
         {'heads': 2}
     """
-    return {name: values[name] for name in names if name in values and values[name] != options[name].default}
+    known = [name for name in names if name in values and name in options]  # a subclass may not have all of them
+    return {name: values[name] for name in known if values[name] != options[name].default}
 
 
 def plain(name: str, value: Any) -> Any:

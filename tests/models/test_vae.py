@@ -305,6 +305,25 @@ def test_the_layers_of_an_mlp_are_counted_or_listed():
             VAE(spec, "mlp", 3, hidden=wrong)
 
 
+@pytest.mark.parametrize(("scale", "seen"), [("signed", [-1.0, 0.0, 1.0]), ("unit", [0.0, 0.5, 1.0])])
+def test_the_scale_that_the_encoder_sees(scale, seen):
+    """Of the same examples, by the model, by a copy from its checkpoint, and in an importance-weighted likelihood."""
+    model = VAE(DataSpec("vectors", (3,), 17), "mlp", 2, hidden=4, input_scale=scale)
+    found = []
+    model.encoder.register_forward_pre_hook(lambda encoder, given: found.append(given[0]))
+    x = torch.tensor([[0, 8, 16]], dtype=torch.uint8)
+    model.encode(x), model.log_likelihood(x, 2), model.objective(Batch(x))
+    assert len(found) == 3 and all(each.tolist() == [seen] for each in found)
+    assert VAE(**model.hparams).input_scale == scale
+
+
+def test_a_scale_is_of_levels(recwarn):
+    with pytest.raises(ZooError, match="input_scale"):
+        VAE(DataSpec("vectors", (3,), 17), "mlp", 2, hidden=4, input_scale="half")
+    VAE(DataSpec("points", (3,)), "mlp", 2, hidden=4, input_scale="unit")
+    assert any("input_scale unit without effect: points has no levels" in str(each.message) for each in recwarn)
+
+
 def test_gated_layers():
     """(A x + a) times the gate sigma(B x + b), in encoder and decoder, and a linear layer at the decoder's end."""
     spec = DataSpec("digits", (1, 8, 8), 17)
