@@ -18,17 +18,16 @@ has 2 steps of two hidden layers of 128 in both, ours with a gate and a context 
 Of each, training steps alone are timed, not what comes before the first. With one CPU thread it is the processor time of
 the process, which other work on the machine disturbs less; with several, and on a GPU, the clock.
 
-Measured with torch 2.13 and pytorch-lightning 2.6.6 on a 2-core CPU, a share of a larger machine, with nothing else running
-on it, ``--steps 100 --rounds 5``; ratios of a second run differed by up to 0.2:
+Measured with torch 2.13 and pytorch-lightning 2.6.6 on a 2-core AMD EPYC, a share of a larger machine that others used as
+well, ``--steps 100 --rounds 4``, the row with * ``--steps 500 --rounds 5``; ratios of further runs: benchmarks/README.md.
 
     1 thread                    Trainer    compiled     by hand   Trainer's time per image
-    mlp 512-512                    6388        7075        6693   1.05x
-    mlp 64-64                     21700       24812       34465   1.59x
-    conv                           1757        1552        1798   1.02x
-    2 threads
-    mlp 512-512                    8702       10722       10548   1.21x
-    mlp 64-64                     23498       29761       31643   1.35x
-    conv                           2620        2309        2494   0.95x
+    mlp 512-512                    8194        8721        8454   1.03x
+    mlp 64-64                     34605       39445       42753   1.24x
+    mlp 64-64 *                   39793       48720       45424   1.14x
+    conv                           2875        2394        2895   1.01x
+
+The second table, on another 2-core CPU with nothing else running, ``--steps 100 --rounds 5``, when a Trainer took longer:
 
     1 thread                       zoo     by hand      pythae   zoo's speed   parameters: zoo, pythae
     VAE                          10289       11486        8831   1.17x         829,232, 829,232
@@ -39,9 +38,10 @@ on it, ``--steps 100 --rounds 5``; ratios of a second run differed by up to 0.2:
     BetaVAE, beta 4              13039       15770       11902   1.10x         829,232, 829,232
     VAE_IAF                       7423        9975        9290   0.80x         1,005,936, 874,864
 
-The Trainer takes about 1 ms a batch of such a CPU, whatever the network: what is left is Lightning's own hooks. With these
-networks most of a step is matrix products, the same in all three columns: "by hand" bounds what any frame could reach.
-What channels_last and bf16-mixed are worth is measured by ``benchmarks.steps``, network by network: benchmarks/README.md.
+The Trainer takes about 0.3 ms a batch of such a CPU, whatever the network, and some more at a training's end. With
+these networks most of a step is matrix products, the same in all three columns: "by hand" bounds what any frame could
+reach. What channels_last and bf16-mixed are worth is measured by ``benchmarks.steps``, network by network:
+benchmarks/README.md.
 """
 
 import argparse
@@ -75,6 +75,9 @@ try:
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 except ImportError:
     BaseTrainer = None
+
+
+NETWORKS = {"mlp 512-512": ("mlp", 512), "mlp 64-64": ("mlp", 64), "conv": ("conv", 512)}  # of the first table
 
 
 class Pixels(DataModule):
@@ -217,8 +220,8 @@ def parameters(model: nn.Module) -> str:
 def frame(args: argparse.Namespace) -> None:
     """The first table."""
     print("network                     Trainer    compiled     by hand   Trainer's time per image")
-    networks = {"mlp 512-512": ("mlp", 512), "mlp 64-64": ("mlp", 64), "conv": ("conv", 512)}
-    for name, (network, hidden) in networks.items():
+    for name in args.networks:
+        network, hidden = NETWORKS[name]
         build = partial(VAE, Pixels.spec, network, hidden=hidden)
         speed = fastest(
             {
@@ -249,6 +252,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="batches in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS, help="rows of the first table")
     parser.add_argument("--table", nargs="+", default=["frame", "pythae"], choices=["frame", "pythae"])
     args = parser.parse_args()
     quiet_lightning()
