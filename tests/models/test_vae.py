@@ -317,6 +317,18 @@ def test_the_scale_that_the_encoder_sees(scale, seen):
     assert VAE(**model.hparams).input_scale == scale
 
 
+def test_a_flow_is_computed_once_for_many_draws():
+    """Its parameters depend on x alone; what is decoded at once stays small."""
+    model = VAE(DataSpec("digits", (1, 8, 8), 17), "mlp", 2, hidden=4, posterior="sylvester_orthogonal")
+    flows, decoded = [], []
+    model.posterior.transform.register_forward_hook(lambda flow, given, found: flows.append(len(found[0])))
+    model.decoder.register_forward_hook(lambda decoder, given, found: decoded.append(len(found)))
+    bound = model.importance_weighted(torch.zeros(64, 1, 8, 8, dtype=torch.uint8), 50)
+    assert flows == [50]
+    assert len(decoded) > 5 and sum(decoded) == 50 * 64
+    assert bound.log_p.shape == (64,) and bool(bound.log_p.isfinite().all())
+
+
 def test_a_scale_is_of_levels(recwarn):
     with pytest.raises(ZooError, match="input_scale"):
         VAE(DataSpec("vectors", (3,), 17), "mlp", 2, hidden=4, input_scale="half")
