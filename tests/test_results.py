@@ -163,6 +163,17 @@ def test_all_modes_are_found():
         assert len(shares[modes]) == 3 and round(found.mean, 2) == share and found.high < 0.9878
 
 
+def test_modes_of_stacked_mnist():
+    """What the page says of one seed."""
+    (folder,) = find_runs(RESULTS / "stacked_mnist")
+    run = read_run(folder)
+    (evaluation,) = run.evaluations
+    assert run.facts["batches"] == evaluation.content["trained_batches"] == 35655
+    assert evaluation.metrics["test/modes_stacked_mnist_cnn"] == 1000
+    assert round(evaluation.metrics["test/kl_modes_stacked_mnist_cnn"], 3) == 0.037
+    assert "batch 35,655" in PAGE and "all 1,000 modes, with a KL of 0.037" in PAGE
+
+
 def test_models_of_the_small_study_are_trained():
     """By five scores every one of them lies above all untrained ones, as its page says, and by SAP not."""
     trained, untrained = (analyze([RESULTS / "studies" / f"{name}.csv"]).rows for name in ("small", "small_untrained"))
