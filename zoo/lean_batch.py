@@ -1,4 +1,4 @@
-"""A training batch as Lightning does it, without the calls that nobody listens to: half of what a small network costs."""
+"""A training batch as Lightning does it, without the calls that nobody listens to: half of what it costs a small network."""
 
 from collections import OrderedDict
 from collections.abc import Callable
