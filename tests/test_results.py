@@ -86,7 +86,7 @@ ALL_PARTS = "*attention=true*dequantization=variational filters=32*"  # Flow++ a
             {
                 "prior=maf": (-3.0, 9e-7),
                 "prior=spline": (-2.9, 3e-7),
-                "sylvester": (-0.68, 0.05),
+                "sylvester": (-0.68, 0.052),
                 "planar": (-0.085, 0.7),
                 "iaf": (0.56, 0.2),
             },
