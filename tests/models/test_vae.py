@@ -327,6 +327,9 @@ def test_a_flow_is_computed_once_for_many_draws():
     assert flows == [50]
     assert len(decoded) > 5 and sum(decoded) == 50 * 64
     assert bound.log_p.shape == (64,) and bool(bound.log_p.isfinite().all())
+    flows.clear()
+    model.importance_weighted(torch.zeros(64, 1, 8, 8, dtype=torch.uint8), 300)  # more than are drawn at once, with a rest
+    assert flows == [256, 44]
 
 
 def test_a_scale_is_of_levels(recwarn):

@@ -5,7 +5,6 @@ import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from operator import length_hint
 from typing import Any, Literal
 from warnings import warn
@@ -175,10 +174,10 @@ def _of_examples(
     codes = [torch.empty(0, latent_dim, dtype=torch.float64)]
     hidden = not progress or rank() > 0
     batches = whole_test_split(data)
-    total = length_hint(batches)
-    if examples is not None and (size := getattr(batches, "batch_size", None)):
-        total = min(total, math.ceil(examples / size))
-    bar = progress_bar(islice(batches, total or None), f"log p(x), {samples} samples", total or None, hidden=hidden)
+    total = length_hint(batches) or None
+    if total and examples is not None and (size := getattr(batches, "batch_size", None)):
+        total = min(total, math.ceil(examples / size))  # for the bar: how many examples a batch has is the loader's affair
+    bar = progress_bar(batches, f"log p(x), {samples} samples", total, hidden=hidden)
     with inference(model, seed):
         for number, batch in enumerate(bar):
             if number < CHECKED_BATCHES:

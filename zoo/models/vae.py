@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 else:
     AnyPosterior = AnyPrior = AnyLikelihood = str
 
-# Where many latents are drawn for one estimate: the numbers that are decoded, or drawn, at once. They fit in the cache of a
-# core; a GPU has all its units at work on more of them.
+# Where many latents are drawn for one estimate: the numbers that are decoded at once. They fit in the cache of a core; a GPU
+# has all its units at work on more of them.
 _AT_ONCE = {"cpu": 2**19}
 _AT_ONCE_ELSEWHERE = 2**24
+_DRAWN = 2**14  # the latents that are drawn at once, be they small: a flow's layers may be wide
 
 
 class VAE(GenerativeModule):
@@ -294,6 +295,7 @@ class VAE(GenerativeModule):
         q, prior, examples = self.q(x), self.prior(), max(1, len(x))
         at_once = _AT_ONCE.get(x.device.type, _AT_ONCE_ELSEWHERE)
         decoded = max(1, at_once // (self.likelihood.outputs * self.spec.dims) // examples)
+        drawn = max(decoded, _DRAWN // examples)
 
         def log_weights(k: int) -> Tensor:
             z, log_q = q.rsample_and_log_prob((k,))
@@ -301,7 +303,7 @@ class VAE(GenerativeModule):
             log_joint = [self.likelihood.log_prob(x, self.decoder_output(part)) + prior.log_prob(part) for part in parts]
             return torch.cat(log_joint) - log_q
 
-        return importance_weighted_bound(log_weights, samples, max(decoded, at_once // self.latent_dim // examples))
+        return importance_weighted_bound(log_weights, samples, drawn)
 
     @with_likelihood
     @torch.no_grad()
